@@ -1,0 +1,601 @@
+/* See the header.  Knows the spool and MQTT; not what a topic means, not TLS,
+ * not what is on the other side.
+ *
+ * Happy path: session_start() -> open_now() -> on_up(): subscribe, feed() ->
+ * PUBACKs mark rows -> session_store() in the turn's commit -> feed().
+ * Failure: on_down() puts the rows that are out back, arms the retry timer. */
+#include "spool/session.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <systemd/sd-event.h>
+
+#include "base/log.h"
+#include "base/now.h"
+#include "base/retry.h"
+#include "base/turn.h"
+#include "spool/db.h"
+#include "spool/recent.h"
+#include "spool/replay.h"
+#include "spool/state.h"
+
+#define REASON_BYTES 512
+#define CHECK_USEC USEC_PER_SEC
+/* A reason that stays the same is said again so often, not at each try. */
+#define REMIND_USEC (10 * 60 * USEC_PER_SEC)
+#define SUBSCRIPTIONS_BYTES (64 * 1024)
+
+struct session {
+	sd_event *event;     /* borrowed */
+	struct turn *turn;   /* borrowed */
+	struct db *db;       /* borrowed */
+	struct state *state; /* borrowed */
+	const struct session_ops *ops;
+	void *userdata;
+
+	char *label;
+	struct session_options options; /* its strings are not used */
+	struct mqttio *io;
+	struct replay *replay;
+	struct recent *recent;
+
+	struct {
+		char **filters;
+		size_t n;
+		unsigned *mids; /* of the SUBSCRIBEs that are out */
+	} wanted;
+
+	bool is_wanted;   /* started, not stopped or held */
+	bool is_open;     /* from open to on_down */
+	uint64_t quiet_since_usec; /* since when no PUBACK came */
+	sd_event_source *retry_timer;
+	sd_event_source *check_timer;
+	struct retry retry;
+	uint64_t next_try_usec;
+
+	char reason[REASON_BYTES];      /* "" while up */
+	char said[REASON_BYTES];        /* the one logged last */
+	uint64_t said_usec;
+	char cut_reason[REASON_BYTES]; /* why we cut it ourselves */
+	struct log_limit refusals;
+	char id_text[40];
+};
+
+static void open_now(struct session *s);
+
+/* ---- giving out rows ---- */
+
+static int send_row(
+	void *userdata, int64_t id, const struct msg *msg, unsigned *ret_tag)
+{
+	struct session *s = userdata;
+	int r;
+
+	snprintf(s->id_text, sizeof(s->id_text), "%08" PRIx32 "-%" PRId64,
+		state_epoch(s->state), id);
+	r = mqttio_publish(
+		s->io, msg, s->options.with_id ? s->id_text : NULL, ret_tag);
+	if (r == -EMSGSIZE || r == -EINVAL) {
+		log_limited(&s->refusals, LOG_LEVEL_ERROR,
+			"%s: message %" PRId64 " on '%s' (%zu bytes) is %s: it "
+			"is dropped",
+			s->label, id, msg->topic, msg->payload_bytes,
+			r == -EMSGSIZE ? "larger than the broker allows"
+				       : "not allowed by MQTT");
+		return REPLAY_SKIP;
+	}
+	return r;
+}
+
+/* A member of the turn that comes before the connection's own flush. */
+static void feed(void *userdata)
+{
+	struct session *s = userdata;
+	unsigned before;
+
+	if (!s->io || !mqttio_is_up(s->io))
+		return;
+	before = replay_out(s->replay);
+	if (replay_fill(s->replay, send_row, s) < 0) {
+		snprintf(s->cut_reason, sizeof(s->cut_reason),
+			"the spool cannot be read");
+		mqttio_cut(s->io);
+		return;
+	}
+	if (before == 0)
+		s->quiet_since_usec = now_boot_usec();
+}
+
+void session_wake(struct session *s)
+{
+	turn_due(s->turn, 0);
+}
+
+/* ---- subscriptions ---- */
+
+static bool is_wanted_filter(const struct session *s, const char *filter)
+{
+	size_t i;
+
+	for (i = 0; i < s->wanted.n; i++)
+		if (!strcmp(s->wanted.filters[i], filter))
+			return true;
+	return false;
+}
+
+/* Unsubscribe what an earlier configuration had; the list is in the state,
+ * each filter with its NUL. */
+static void unsubscribe_old(struct session *s, const char *key)
+{
+	char *list = malloc(SUBSCRIPTIONS_BYTES);
+	size_t bytes = 0;
+	size_t at;
+
+	if (!list || state_get(s->state, key, list, SUBSCRIPTIONS_BYTES - 1,
+			     &bytes) < 0)
+		bytes = 0;
+	if (list)
+		list[bytes] = '\0';
+	for (at = 0; at < bytes; at += strlen(list + at) + 1)
+		if (!is_wanted_filter(s, list + at) &&
+			mqttio_unsubscribe(s->io, list + at) == 0)
+			log_info("%s: no longer subscribed to '%s'", s->label,
+				list + at);
+	free(list);
+}
+
+static void remember_filters(struct session *s, const char *key)
+{
+	char *list = NULL;
+	size_t bytes = 0;
+	size_t i;
+	FILE *f = open_memstream(&list, &bytes);
+
+	if (!f)
+		return;
+	for (i = 0; i < s->wanted.n; i++)
+		fwrite(s->wanted.filters[i], 1,
+			strlen(s->wanted.filters[i]) + 1, f);
+	if (fclose(f) == 0 && bytes < SUBSCRIPTIONS_BYTES &&
+		state_set(s->state, key, list, bytes) != 0)
+		log_warning("%s: cannot note the subscriptions", s->label);
+	free(list);
+}
+
+static void subscribe_all(struct session *s)
+{
+	char key[64];
+	size_t i;
+	int r;
+
+	snprintf(key, sizeof(key), "subscribed.%s", s->label);
+	unsubscribe_old(s, key);
+	for (i = 0; i < s->wanted.n; i++) {
+		/* One SUBSCRIBE each: the refusal of one does not take the
+		 * others with it, and AWS IoT allows 8 filters at most. */
+		r = mqttio_subscribe(s->io, s->wanted.filters[i],
+			&s->wanted.mids[i]);
+		if (r < 0)
+			log_error("%s: cannot subscribe to '%s': %s", s->label,
+				s->wanted.filters[i], strerror(-r));
+	}
+	remember_filters(s, key);
+}
+
+static void free_filters(struct session *s)
+{
+	size_t i;
+
+	for (i = 0; i < s->wanted.n; i++)
+		free(s->wanted.filters[i]);
+	free(s->wanted.filters);
+	free(s->wanted.mids);
+	memset(&s->wanted, 0, sizeof(s->wanted));
+}
+
+int session_subscribe(struct session *s, char *const *filters, size_t n)
+{
+	size_t i;
+
+	free_filters(s);
+	s->wanted.filters = calloc(n + 1, sizeof(s->wanted.filters[0]));
+	s->wanted.mids = calloc(n + 1, sizeof(s->wanted.mids[0]));
+	if (!s->wanted.filters || !s->wanted.mids)
+		return -ENOMEM;
+	for (i = 0; i < n; i++) {
+		s->wanted.filters[i] = strdup(filters[i]);
+		if (!s->wanted.filters[i])
+			return -ENOMEM;
+		s->wanted.n++;
+	}
+	if (mqttio_is_up(s->io))
+		subscribe_all(s);
+	return 0;
+}
+
+/* ---- the connection's events ---- */
+
+static void on_up(void *userdata, const struct mqttio_up *up)
+{
+	struct session *s = userdata;
+
+	log_info("%s: connected%s", s->label,
+		up->session_present ? ", session resumed" : ", new session");
+	retry_reset(&s->retry);
+	s->reason[0] = '\0';
+	s->said[0] = '\0';
+	s->next_try_usec = 0;
+	s->quiet_since_usec = now_boot_usec();
+	recent_resume(s->recent, up->session_present);
+	replay_limit(s->replay, up->send_maximum);
+	sd_event_source_set_time_relative(s->check_timer, CHECK_USEC);
+	sd_event_source_set_enabled(s->check_timer, SD_EVENT_ON);
+	subscribe_all(s);
+	s->ops->on_change(s->userdata);
+}
+
+static void on_message(void *userdata, const struct mqttio_message *m)
+{
+	struct session *s = userdata;
+
+	if (recent_is_repeated(s->recent, m->mid, &m->msg)) {
+		log_debug("%s: '%s' is a repetition, already stored", s->label,
+			m->msg.topic);
+		return;
+	}
+	if (s->ops->on_message(s->userdata, &m->msg))
+		recent_add(s->recent, m->mid, &m->msg);
+}
+
+/* MQTT 5, 3.4.2.1: a PUBACK may say no. */
+static void on_puback(void *userdata, unsigned mid, int reason)
+{
+	struct session *s = userdata;
+
+	s->quiet_since_usec = now_boot_usec();
+	switch (reason) {
+	case 0x80: /* unspecified error */
+	case 0x83: /* implementation specific error */
+	case 0x97: /* quota exceeded */
+		snprintf(s->cut_reason, sizeof(s->cut_reason),
+			"the broker does not take messages now (reason 0x%02x); "
+			"they are kept and sent again",
+			(unsigned)reason);
+		mqttio_cut(s->io);
+		return;
+	default:
+		break;
+	}
+	if (reason >= 0x80)
+		log_limited(&s->refusals, LOG_LEVEL_ERROR,
+			"%s: the broker refused a message for good (reason "
+			"0x%02x%s): it is dropped",
+			s->label, (unsigned)reason,
+			reason == 0x87 ? ", not authorised: check its policy"
+				       : "");
+	replay_ack(s->replay, mid, reason >= 0x80);
+}
+
+static void on_suback(void *userdata, unsigned mid, int granted)
+{
+	struct session *s = userdata;
+	size_t i;
+
+	for (i = 0; i < s->wanted.n; i++) {
+		if (s->wanted.mids[i] != mid)
+			continue;
+		s->wanted.mids[i] = 0;
+		if (granted >= 0x80)
+			log_error("%s: the broker refused the subscription to "
+				  "'%s' (reason 0x%02x): nothing comes in by "
+				  "it; check what its policy allows",
+				s->label, s->wanted.filters[i],
+				(unsigned)granted);
+		return;
+	}
+}
+
+static void say_why_down(struct session *s, uint64_t delay_usec)
+{
+	uint64_t now = now_boot_usec();
+
+	if (!strcmp(s->said, s->reason) && now - s->said_usec < REMIND_USEC)
+		return;
+	strcpy(s->said, s->reason);
+	s->said_usec = now;
+	log_warning("%s: %s; try %u in %.1f s", s->label, s->reason,
+		retry_attempts(&s->retry), (double)delay_usec / 1e6);
+}
+
+static void try_later(struct session *s)
+{
+	uint64_t delay = retry_next_usec(&s->retry);
+
+	s->next_try_usec = now_boot_usec() + delay;
+	say_why_down(s, delay);
+	sd_event_source_set_time_relative(s->retry_timer, delay);
+	sd_event_source_set_enabled(s->retry_timer, SD_EVENT_ONESHOT);
+	s->ops->on_change(s->userdata);
+}
+
+static void on_down(void *userdata, const struct mqttio_loss *loss)
+{
+	struct session *s = userdata;
+
+	s->is_open = false;
+	sd_event_source_set_enabled(s->check_timer, SD_EVENT_OFF);
+	replay_restart(s->replay);
+	if (!s->is_wanted) {
+		log_info("%s: disconnected", s->label);
+		s->ops->on_change(s->userdata);
+		return;
+	}
+	if (s->cut_reason[0])
+		strcpy(s->reason, s->cut_reason);
+	else
+		s->ops->explain(
+			s->userdata, loss, s->reason, sizeof(s->reason));
+	s->cut_reason[0] = '\0';
+	try_later(s);
+}
+
+static const struct mqttio_ops io_ops = {
+	.on_up = on_up,
+	.on_message = on_message,
+	.on_puback = on_puback,
+	.on_suback = on_suback,
+	.on_down = on_down,
+};
+
+/* ---- timers ---- */
+
+/* A half-open connection: all is written, and no PUBACK comes. */
+static int on_check(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct session *s = userdata;
+	uint64_t now = now_boot_usec();
+
+	sd_event_source_set_time(source, usec + CHECK_USEC);
+	/* While the link is still taking bytes, the kernel watches it. */
+	if (!replay_out(s->replay) || !mqttio_is_flushed(s->io))
+		s->quiet_since_usec = now;
+	if (now - s->quiet_since_usec <= s->options.ack_timeout_usec)
+		return 0;
+	snprintf(s->cut_reason, sizeof(s->cut_reason),
+		"no acknowledgement for %.0f s: the connection is dead",
+		(double)s->options.ack_timeout_usec / 1e6);
+	mqttio_cut(s->io);
+	return 0;
+}
+
+static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct session *s = userdata;
+
+	(void)source;
+	(void)usec;
+	s->next_try_usec = 0;
+	if (s->is_wanted && !s->is_open)
+		open_now(s);
+	return 0;
+}
+
+static void open_now(struct session *s)
+{
+	struct mqttio_options o = {
+		.label = s->label,
+		.send_maximum = s->options.window,
+		.receive_maximum = s->options.receive_window,
+		.lockstep = s->options.lockstep,
+	};
+	int r = s->ops->prepare(
+		s->userdata, &o, s->reason, sizeof(s->reason));
+
+	s->cut_reason[0] = '\0';
+	if (r == 0) {
+		r = mqttio_open(s->io, &o);
+		if (r < 0)
+			snprintf(s->reason, sizeof(s->reason),
+				"cannot start to connect: %s", strerror(-r));
+	}
+	if (r < 0)
+		try_later(s);
+	else
+		s->is_open = true;
+}
+
+/* ---- the interface ---- */
+
+static int add_timers(struct session *s)
+{
+	int r = sd_event_add_time_relative(s->event, &s->retry_timer,
+		CLOCK_BOOTTIME, 0, 50 * USEC_PER_MSEC, on_retry, s);
+
+	if (r < 0)
+		return r;
+	sd_event_source_set_description(s->retry_timer, "session-retry");
+	sd_event_source_set_enabled(s->retry_timer, SD_EVENT_OFF);
+	r = sd_event_add_time_relative(s->event, &s->check_timer,
+		CLOCK_BOOTTIME, CHECK_USEC, 250 * USEC_PER_MSEC, on_check, s);
+	if (r < 0)
+		return r;
+	sd_event_source_set_description(s->check_timer, "session-check");
+	return sd_event_source_set_enabled(s->check_timer, SD_EVENT_OFF);
+}
+
+int session_new(struct sd_event *event, struct turn *turn, struct db *db,
+	struct state *state, struct session **ret_session)
+{
+	SCOPED(session_freep) struct session *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	s->event = event;
+	s->turn = turn;
+	s->db = db;
+	s->state = state;
+	r = add_timers(s);
+	if (r == 0)
+		r = turn_join(turn, feed, s); /* before the io's flush */
+	if (r == 0)
+		r = mqttio_new(event, turn, &io_ops, s, &s->io);
+	if (r < 0)
+		return r;
+	*ret_session = TAKE(s);
+	return 0;
+}
+
+int session_set_up(struct session *s, const struct session_options *o,
+	const struct session_ops *ops, void *userdata)
+{
+	char key[64];
+	int r;
+
+	s->ops = ops;
+	s->userdata = userdata;
+	s->label = strdup(o->label);
+	if (!s->label)
+		return -ENOMEM;
+	snprintf(key, sizeof(key), "recent.%s", o->label);
+	r = recent_new(s->state, key, o->repeat_window, &s->recent);
+	if (r == 0)
+		r = replay_new(
+			s->db, s->state, o->dest, o->window, &s->replay);
+	if (r < 0)
+		return r;
+	s->options = *o;
+	retry_init(&s->retry, o->retry_min_usec, o->retry_max_usec, 0);
+	return 0;
+}
+
+struct session *session_free(struct session *s)
+{
+	if (!s)
+		return NULL;
+	s->io = mqttio_free(s->io);
+	sd_event_source_disable_unref(s->retry_timer);
+	sd_event_source_disable_unref(s->check_timer);
+	replay_free(s->replay);
+	recent_free(s->recent);
+	free_filters(s);
+	free(s->label);
+	free(s);
+	return NULL;
+}
+
+void session_start(struct session *s)
+{
+	s->is_wanted = true;
+	if (s->is_open)
+		return;
+	sd_event_source_set_enabled(s->retry_timer, SD_EVENT_OFF);
+	s->next_try_usec = 0;
+	open_now(s);
+}
+
+static void stay_away(struct session *s, const char *reason)
+{
+	s->is_wanted = false;
+	s->next_try_usec = 0;
+	sd_event_source_set_enabled(s->retry_timer, SD_EVENT_OFF);
+	snprintf(s->reason, sizeof(s->reason), "%s", reason);
+}
+
+void session_stop(struct session *s)
+{
+	stay_away(s, "stopped");
+	if (s->is_open)
+		mqttio_close(s->io);
+}
+
+void session_hold(struct session *s)
+{
+	stay_away(s, "held: the spool is full");
+	if (s->is_open)
+		mqttio_cut(s->io);
+}
+
+void session_cut(struct session *s, const char *reason)
+{
+	if (!s->is_open)
+		return;
+	snprintf(s->cut_reason, sizeof(s->cut_reason), "%s", reason);
+	mqttio_cut(s->io);
+}
+
+void session_reconnect(struct session *s)
+{
+	retry_init(&s->retry, s->options.retry_min_usec,
+		s->options.retry_max_usec, 0);
+	if (!s->is_wanted)
+		return;
+	if (!s->is_open) {
+		session_start(s);
+		return;
+	}
+	snprintf(s->cut_reason, sizeof(s->cut_reason),
+		"the configuration has changed");
+	mqttio_close(s->io);
+}
+
+void session_set_limits(struct session *s, const struct session_options *o)
+{
+	s->options.ack_timeout_usec = o->ack_timeout_usec;
+	s->options.retry_min_usec = o->retry_min_usec;
+	s->options.retry_max_usec = o->retry_max_usec;
+	s->options.with_id = o->with_id;
+	s->options.window = o->window;
+}
+
+bool session_is_up(const struct session *s)
+{
+	return mqttio_is_up(s->io);
+}
+
+bool session_is_closed(const struct session *s)
+{
+	return !s->is_open;
+}
+
+const char *session_reason(const struct session *s)
+{
+	return s->reason;
+}
+
+uint64_t session_next_try_usec(const struct session *s)
+{
+	return s->next_try_usec;
+}
+
+uint64_t session_backlog(struct session *s)
+{
+	return replay_backlog(s->replay);
+}
+
+int session_store(struct session *s)
+{
+	int r = replay_store(s->replay);
+
+	return r ? r : recent_store(s->recent);
+}
+
+int session_store_removals(struct session *s)
+{
+	return replay_store(s->replay);
+}
+
+void session_stored(struct session *s)
+{
+	replay_stored(s->replay);
+}
+
+int session_rolled_back(struct session *s)
+{
+	return recent_reload(s->recent);
+}
