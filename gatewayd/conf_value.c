@@ -321,7 +321,9 @@ static int wrong_type(const struct conf_key *key, char *ret_wrong)
 	char what[64];
 	char remedy[128];
 
-	snprintf(what, sizeof(what), "is not a %s", types[key->type].name);
+	snprintf(what, sizeof(what), "is not %s %s",
+		strchr("aeiou", types[key->type].name[0]) ? "an" : "a",
+		types[key->type].name);
 	if (key->type == CONF_CHOICE)
 		print_choices(key->choices, remedy, sizeof(remedy));
 	else if (types[key->type].example)
