@@ -8,6 +8,7 @@
 #include <netdb.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,8 @@ struct mqttconn {
 	unsigned attempt;
 
 	char *host;
+	size_t id_bytes; /* of the client id */
+	bool is_repeat;  /* the last PUBLISH that came had DUP */
 	int port; /* 0: host is the path of a unix socket */
 	int keepalive_sec;
 	mosquitto_property *props;
@@ -37,8 +40,12 @@ struct mqttconn {
 	char text[MQTTCONN_TEXT_BYTES];
 };
 
-/* Connector threads that have not come back. */
+/* Threads that may sit in a resolver that does not answer, at once. */
+#define RESOLVING_MAX 4
+
+/* Connector threads that have not come back; those that resolve a name. */
 static atomic_uint n_threads;
+static atomic_uint n_resolving;
 
 static void destroy(struct mqttconn *conn)
 {
@@ -51,6 +58,18 @@ static void destroy(struct mqttconn *conn)
 	free(conn);
 }
 
+/* "Client ID received PUBLISH (d1, ..." is the one place where libmosquitto
+ * tells the DUP flag, right before it hands the message over. */
+static void note_repeat(struct mqttconn *conn, const char *text)
+{
+	static const char before[] = "Client ";
+	static const char after[] = " received PUBLISH (d";
+	size_t at = sizeof(before) - 1 + conn->id_bytes;
+
+	if (strlen(text) > at && !strncmp(text + at, after, sizeof(after) - 1))
+		conn->is_repeat = text[at + sizeof(after) - 1] == '1';
+}
+
 static void on_log(struct mosquitto *m, void *userdata, int level,
 	const char *text)
 {
@@ -59,6 +78,8 @@ static void on_log(struct mosquitto *m, void *userdata, int level,
 	(void)m;
 	if (level == MOSQ_LOG_ERR)
 		snprintf(conn->text, sizeof(conn->text), "%s", text);
+	else if (level == MOSQ_LOG_DEBUG)
+		note_repeat(conn, text);
 }
 
 /* The address to bind to, so that libmosquitto, which tries only the first
@@ -133,10 +154,12 @@ static void *connector(void *userdata)
 {
 	struct mqttconn *conn = userdata;
 
-	if (conn->port)
+	if (conn->port) {
 		connect_tcp(conn);
-	else
+		atomic_fetch_sub(&n_resolving, 1);
+	} else {
 		connect_unix(conn);
+	}
 	hand_over(conn);
 	atomic_fetch_sub(&n_threads, 1);
 	return NULL;
@@ -208,9 +231,14 @@ static int start_thread(struct mqttconn *conn)
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	pthread_attr_setstacksize(&attr, THREAD_STACK_BYTES);
 	atomic_fetch_add(&n_threads, 1);
+	if (conn->port)
+		atomic_fetch_add(&n_resolving, 1);
 	r = pthread_create(&thread, &attr, connector, conn);
-	if (r)
+	if (r) {
 		atomic_fetch_sub(&n_threads, 1);
+		if (conn->port)
+			atomic_fetch_sub(&n_resolving, 1);
+	}
 	pthread_attr_destroy(&attr);
 	return -r;
 }
@@ -219,13 +247,17 @@ int mqttconn_start(const struct mqttio_options *o, unsigned attempt,
 	const struct mqttconn_callbacks *cb, struct mqttio *owner,
 	struct mqttconn **ret_conn)
 {
-	struct mqttconn *conn = calloc(1, sizeof(*conn));
+	struct mqttconn *conn;
 	int r;
 
+	if (o->port && atomic_load(&n_resolving) >= RESOLVING_MAX)
+		return -EBUSY;
+	conn = calloc(1, sizeof(*conn));
 	if (!conn)
 		return -ENOMEM;
 	conn->owner = owner;
 	conn->attempt = attempt;
+	conn->id_bytes = strlen(o->client_id);
 	conn->port = (int)o->port;
 	conn->keepalive_sec = (int)o->keepalive_sec;
 	conn->host = strdup(o->host);
@@ -268,6 +300,13 @@ const char *mqttconn_text(const struct mqttconn *conn)
 {
 	/* While the thread may write it, it has nothing to say. */
 	return atomic_load(&conn->stage) == STAGE_DONE ? conn->text : "";
+}
+
+bool mqttconn_is_repeat(void *userdata)
+{
+	const struct mqttconn *conn = userdata;
+
+	return conn->is_repeat;
 }
 
 struct mqttio *mqttconn_owner(void *userdata)

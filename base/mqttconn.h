@@ -38,7 +38,7 @@ struct mqttconn_result {
 /* Start the thread.  attempt: how many connections were tried before; odd
  * ones prefer the other address family, where a host has both.  cb and owner
  * are borrowed; callbacks get the mqttconn, see mqttconn_owner().
- * 0 or -errno. */
+ * 0 or -errno; -EBUSY when the resolver has not answered earlier threads. */
 CHECKED int mqttconn_start(const struct mqttio_options *o, unsigned attempt,
 	const struct mqttconn_callbacks *cb, struct mqttio *owner,
 	struct mqttconn **ret_conn);
@@ -56,6 +56,10 @@ CHECKED int mqttconn_dup_socket(struct mqttconn *conn);
 const char *mqttconn_text(const struct mqttconn *conn);
 
 struct mqttio *mqttconn_owner(void *userdata);
+
+/* In the message callback: whether the PUBLISH had the DUP flag, so may be one
+ * that came before. */
+bool mqttconn_is_repeat(void *userdata);
 
 struct mqttconn *mqttconn_free(struct mqttconn *conn);
 DEFINE_SCOPED(struct mqttconn *, mqttconn_free);

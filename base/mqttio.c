@@ -4,6 +4,8 @@
  * Happy path: mqttio_open() -> a connector thread resolves and starts the
  * connection (mqttconn.c) -> on_connector() adopts the socket -> on_io() drives
  * the handshakes -> CONNACK, ops->on_up() -> on_io() reads, flush() writes.
+ * Goodbye: mqttio_close() -> flush() writes DISCONNECT -> start_closing() ->
+ * linger() until the peer has closed too -> lose().
  * Failure, anywhere: lose() notes the first cause, stops every source and posts
  * on_lost(), which destroys the client and calls ops->on_down().
  *
@@ -41,6 +43,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -63,6 +66,8 @@
 /* A PUBACK occupies 768 bytes of a unix socket's buffer, and the kernel doubles
  * what is asked for: 64 PUBACKs. */
 #define LOCKSTEP_SEND_BYTES (64 * 768 / 2)
+/* Between our DISCONNECT and the peer's close. */
+#define LINGER_USEC USEC_PER_SEC
 #define TICK_ACCURACY_USEC (250 * USEC_PER_MSEC)
 
 enum state {
@@ -70,6 +75,7 @@ enum state {
 	STATE_CONNECTOR, /* the thread owns the client */
 	STATE_HANDSHAKE, /* TCP, TLS, CONNECT */
 	STATE_UP,
+	STATE_CLOSING, /* DISCONNECT is written: until the peer closes */
 	STATE_LOST, /* on_lost() is posted */
 };
 
@@ -84,6 +90,10 @@ struct mqttio {
 	struct mosquitto *mosq; /* conn's client, once the thread is done */
 	bool is_v5;
 	bool lockstep;
+	bool is_close_wanted; /* DISCONNECT goes out at the turn's end */
+	bool is_close_queued; /* with the library: it must not read any more,
+			       * or it closes before that is written */
+	bool is_blocked; /* the kernel did not take all of the last flush */
 	unsigned keepalive_sec;
 	unsigned send_maximum;
 	unsigned attempts; /* connections tried so far */
@@ -139,10 +149,16 @@ static int on_lost(sd_event_source *s, void *userdata)
 	};
 
 	(void)s;
-	strcpy(text, mqttconn_text(io->conn));
+	strcpy(text, io->conn ? mqttconn_text(io->conn) : "");
 	drop_connection(io);
 	io->ops->on_down(io->userdata, &loss);
 	return 0;
+}
+
+/* EPROTO is libmosquitto's word for "TLS said no". */
+static bool is_tls_error(int rc, int err)
+{
+	return rc == MOSQ_ERR_TLS || (rc == MOSQ_ERR_ERRNO && err == EPROTO);
 }
 
 /* What a return value of libmosquitto says about the connection. */
@@ -150,6 +166,10 @@ static void lose_by_rc(struct mqttio *io, int rc)
 {
 	int err = errno;
 
+	if (is_tls_error(rc, err)) {
+		lose(io, MQTTIO_TLS, 0);
+		return;
+	}
 	switch (rc) {
 	case MOSQ_ERR_CONN_LOST:
 		lose(io, MQTTIO_EOF, 0);
@@ -158,14 +178,7 @@ static void lose_by_rc(struct mqttio *io, int rc)
 		lose(io, MQTTIO_KEEPALIVE, 0);
 		return;
 	case MOSQ_ERR_ERRNO:
-		/* EPROTO is libmosquitto's word for "TLS said no". */
-		if (err == EPROTO)
-			lose(io, MQTTIO_TLS, 0);
-		else
-			lose(io, MQTTIO_SOCKET, err);
-		return;
-	case MOSQ_ERR_TLS:
-		lose(io, MQTTIO_TLS, 0);
+		lose(io, MQTTIO_SOCKET, err);
 		return;
 	default:
 		lose(io, MQTTIO_PROTOCOL, rc);
@@ -181,8 +194,11 @@ static void set_events(struct mqttio *io)
 		return;
 	if (io->state == STATE_HANDSHAKE)
 		events |= EPOLLRDHUP;
-	if (mosquitto_want_write(io->mosq))
-		events = io->lockstep ? EPOLLOUT : events | EPOLLOUT;
+	io->is_blocked = mosquitto_want_write(io->mosq);
+	if (io->is_blocked)
+		events = io->lockstep || io->is_close_queued
+				 ? EPOLLOUT
+				 : events | EPOLLOUT;
 	sd_event_source_set_io_events(io->socket, events);
 }
 
@@ -194,8 +210,14 @@ static void flush(void *userdata)
 
 	if (io->state != STATE_UP)
 		return;
+	if (io->is_close_wanted && !io->is_close_queued) {
+		io->is_close_queued = true;
+		mosquitto_disconnect(io->mosq);
+	}
 	errno = 0;
 	rc = mosquitto_loop_write(io->mosq, 1);
+	if (io->state != STATE_UP)
+		return; /* that was the DISCONNECT */
 	if (rc)
 		lose_by_rc(io, rc);
 	else
@@ -220,10 +242,24 @@ static bool is_socket_error(int err)
 	}
 }
 
-static void handshake(struct mqttio *io)
+/* The peer has closed, and nothing that it said is left to be read. */
+static bool is_at_end(int fd)
 {
+	char c;
+
+	return recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+/* fd: our duplicate; libmosquitto closes its own. */
+static void handshake(struct mqttio *io, int fd)
+{
+	int err;
 	int rc;
 
+	if (is_at_end(fd)) {
+		lose(io, MQTTIO_EOF, 0);
+		return;
+	}
 	errno = 0;
 	rc = mosquitto_loop_read(io->mosq, 1);
 	if (!rc && io->state == STATE_HANDSHAKE && is_socket_error(errno)) {
@@ -234,10 +270,15 @@ static void handshake(struct mqttio *io)
 		errno = 0;
 		rc = mosquitto_loop_write(io->mosq, 1);
 	}
-	if (rc)
+	err = errno;
+	if (is_tls_error(rc, err) && is_at_end(fd)) {
+		lose(io, MQTTIO_EOF, 0);
+	} else if (rc) {
+		errno = err;
 		lose_by_rc(io, rc);
-	else
+	} else {
 		set_events(io);
+	}
 }
 
 static void read_batch(struct mqttio *io)
@@ -266,19 +307,56 @@ static int socket_error(int fd)
 	return err;
 }
 
+/* A peer that says why it goes, and closes before it has read all of ours,
+ * resets the connection; what it said can still be read. */
+static void read_last_words(struct mqttio *io)
+{
+	int i;
+
+	for (i = 0; i < READ_BATCH && io->state != STATE_LOST; i++) {
+		errno = 0;
+		if (mosquitto_loop_read(io->mosq, 1) || errno == EAGAIN)
+			return;
+	}
+}
+
+/* Throw away what still comes, until the peer closes. */
+static void linger(struct mqttio *io, int fd)
+{
+	char buf[4096];
+	ssize_t n;
+	int i;
+
+	for (i = 0; i < READ_BATCH; i++) {
+		n = read(fd, buf, sizeof(buf));
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (n <= 0) {
+			lose(io, MQTTIO_CLOSED, 0);
+			return;
+		}
+	}
+}
+
 static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 {
 	struct mqttio *io = userdata;
 	int err = 0;
 
+	if (io->state == STATE_CLOSING) {
+		linger(io, fd);
+		return 0;
+	}
 	if (revents & (EPOLLERR | EPOLLHUP))
 		err = socket_error(fd);
+	if (err == ECONNRESET || err == EPIPE)
+		read_last_words(io);
 	if (err) {
 		lose(io, MQTTIO_SOCKET, err);
 		return 0;
 	}
 	if (io->state == STATE_HANDSHAKE) {
-		handshake(io);
+		handshake(io, fd);
 		if ((revents & (EPOLLHUP | EPOLLRDHUP)) &&
 			io->state == STATE_HANDSHAKE)
 			lose(io, MQTTIO_EOF, 0); /* M2 */
@@ -286,10 +364,11 @@ static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 	}
 	if (revents & EPOLLOUT) {
 		/* Write at the turn's end; until then do not wake again. */
-		sd_event_source_set_io_events(s, io->lockstep ? 0 : EPOLLIN);
+		sd_event_source_set_io_events(s,
+			io->lockstep || io->is_close_queued ? 0 : EPOLLIN);
 		turn_due(io->turn, 0);
 	}
-	if (revents & ~(uint32_t)EPOLLOUT)
+	if ((revents & ~(uint32_t)EPOLLOUT) && !io->is_close_queued)
 		read_batch(io);
 	return 0;
 }
@@ -323,9 +402,29 @@ static int start_tick(struct mqttio *io)
 
 static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata)
 {
+	struct mqttio *io = userdata;
+
 	(void)s;
 	(void)usec;
-	lose(userdata, MQTTIO_TIMEOUT, 0);
+	/* What takes the thread so long can only be the resolver. */
+	if (io->state == STATE_CONNECTOR)
+		lose(io, MQTTIO_RESOLVE, EAI_AGAIN);
+	else if (io->state == STATE_CLOSING)
+		lose(io, MQTTIO_CLOSED, 0);
+	else
+		lose(io, MQTTIO_TIMEOUT, 0);
+	return 0;
+}
+
+static int add_deadline(struct mqttio *io, uint64_t usec)
+{
+	int r;
+
+	r = sd_event_add_time_relative(io->event, &io->deadline, CLOCK_BOOTTIME,
+		usec, TICK_ACCURACY_USEC, on_deadline, io);
+	if (r < 0)
+		return r;
+	sd_event_source_set_description(io->deadline, "mqtt-deadline");
 	return 0;
 }
 
@@ -443,6 +542,7 @@ static void on_message(struct mosquitto *m, void *userdata,
 			.payload_bytes = (size_t)in->payloadlen },
 		.mid = (unsigned)in->mid,
 		.retain = in->retain,
+		.is_repeat = mqttconn_is_repeat(userdata),
 	};
 	int saved = errno;
 
@@ -484,6 +584,22 @@ static void on_subscribe(struct mosquitto *m, void *userdata, int mid, int n,
 	errno = saved;
 }
 
+/* Our DISCONNECT is written and libmosquitto has closed its descriptor; ours is
+ * the last.  To close it with bytes of the peer unread would reset the
+ * connection, and the peer might never read what we wrote last. */
+static void start_closing(struct mqttio *io)
+{
+	int fd = sd_event_source_get_io_fd(io->socket);
+
+	io->tick = sd_event_source_disable_unref(io->tick);
+	if (shutdown(fd, SHUT_WR) < 0 || add_deadline(io, LINGER_USEC) < 0) {
+		lose(io, MQTTIO_CLOSED, 0);
+		return;
+	}
+	io->state = STATE_CLOSING;
+	sd_event_source_set_io_events(io->socket, EPOLLIN);
+}
+
 static void on_disconnect(struct mosquitto *m, void *userdata, int reason,
 	const mosquitto_property *props)
 {
@@ -497,6 +613,8 @@ static void on_disconnect(struct mosquitto *m, void *userdata, int reason,
 	 * the same and errno beside it, so leave it to that. */
 	if (reason >= 0x80)
 		lose(io, MQTTIO_DISCONNECT, reason);
+	else if (reason == 0 && io->state == STATE_UP)
+		start_closing(io);
 	else if (reason == 0)
 		lose(io, MQTTIO_CLOSED, 0);
 	errno = saved;
@@ -548,18 +666,6 @@ struct mqttio *mqttio_free(struct mqttio *io)
 	return NULL;
 }
 
-static int add_deadline(struct mqttio *io, uint64_t usec)
-{
-	int r;
-
-	r = sd_event_add_time_relative(io->event, &io->deadline, CLOCK_BOOTTIME,
-		usec, TICK_ACCURACY_USEC, on_deadline, io);
-	if (r < 0)
-		return r;
-	sd_event_source_set_description(io->deadline, "mqtt-deadline");
-	return 0;
-}
-
 int mqttio_open(struct mqttio *io, const struct mqttio_options *o)
 {
 	int fd;
@@ -568,9 +674,16 @@ int mqttio_open(struct mqttio *io, const struct mqttio_options *o)
 	assert(io->state == STATE_IDLE);
 	io->is_v5 = o->version == 5;
 	io->lockstep = o->lockstep;
+	io->is_close_wanted = false;
+	io->is_close_queued = false;
 	io->keepalive_sec = o->keepalive_sec;
 	io->send_maximum = o->send_maximum;
 	r = mqttconn_start(o, io->attempts++, &callbacks, io, &io->conn);
+	if (r == -EBUSY) {
+		io->state = STATE_CONNECTOR;
+		lose(io, MQTTIO_RESOLVE, EAI_AGAIN);
+		return 0;
+	}
 	if (r < 0)
 		return log_fail(r, "%s: cannot start to connect", o->label);
 	io->state = STATE_CONNECTOR;
@@ -593,8 +706,7 @@ void mqttio_close(struct mqttio *io)
 		lose(io, MQTTIO_CLOSED, 0);
 		return;
 	}
-	errno = 0;
-	mosquitto_disconnect(io->mosq);
+	io->is_close_wanted = true;
 	turn_due(io->turn, 0);
 }
 
@@ -610,7 +722,7 @@ bool mqttio_is_up(const struct mqttio *io)
 
 bool mqttio_is_flushed(const struct mqttio *io)
 {
-	return io->state == STATE_UP && !mosquitto_want_write(io->mosq);
+	return io->state == STATE_UP && !io->is_blocked;
 }
 
 static int rc_to_errno(int rc)

@@ -84,6 +84,7 @@ struct mqttio_message {
 	struct msg msg; /* borrowed for the call */
 	unsigned mid;   /* packet identifier; 0 for QoS 0 */
 	bool retain;
+	bool is_repeat; /* DUP: it may have come before */
 };
 
 struct mqttio_ops {
@@ -123,7 +124,7 @@ void mqttio_cut(struct mqttio *io);
 
 bool mqttio_is_up(const struct mqttio *io);
 
-/* Up, and all that was queued has been taken by the kernel. */
+/* Up, and the kernel has taken all that there was at the last flush. */
 bool mqttio_is_flushed(const struct mqttio *io);
 
 /* Queue a PUBLISH with QoS 1, sent at the end of the turn.  id, when not NULL

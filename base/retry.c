@@ -35,12 +35,14 @@ uint64_t retry_next_usec(struct retry *r)
 {
 	uint64_t low = r->min_usec / 2;
 	uint64_t high = r->max_usec;
+	uint64_t n; /* how many delays there are; 0: all of 2^64 */
 
-	if (r->attempts < 63 && r->min_usec <= r->max_usec >> r->attempts)
+	if (r->attempts < 64 && r->min_usec <= r->max_usec >> r->attempts)
 		high = r->min_usec << r->attempts;
 	if (r->attempts < UINT32_MAX)
 		r->attempts++;
-	return low + draw(r) % (high - low + 1);
+	n = high - low + 1;
+	return n ? low + draw(r) % n : draw(r);
 }
 
 void retry_reset(struct retry *r)

@@ -133,6 +133,28 @@ bool topic_matches(const char *filter, const char *topic)
 	}
 }
 
+/* A wildcard of `narrow` is a level like any other here, but for its "#". */
+bool topic_filter_covers(const char *wide, const char *narrow)
+{
+	const char *rest = strchr(narrow, '#');
+	const char *more = strchr(wide, '#');
+	int levels = 0;
+	const char *at;
+
+	if (!topic_matches(wide, narrow))
+		return false;
+	if (!rest)
+		return true;
+	if (!more)
+		return false;
+	/* Both end in "#": that of `wide` must come first. */
+	for (at = narrow; at < rest; at++)
+		levels += *at == '/';
+	for (at = wide; at < more; at++)
+		levels -= *at == '/';
+	return levels >= 0;
+}
+
 static bool is_device_name(const char *name, size_t n)
 {
 	size_t i;

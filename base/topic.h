@@ -25,6 +25,9 @@ bool topic_filter_is_valid(const char *filter);
  * valid. */
 bool topic_matches(const char *filter, const char *topic);
 
+/* Whether `wide` takes every topic that `narrow` takes.  Both must be valid. */
+bool topic_filter_covers(const char *wide, const char *narrow);
+
 /* Whether name may be a device's: 1 to 64 of A-Z a-z 0-9 _ -. */
 bool topic_device_name_is_valid(const char *name);
 

@@ -7,12 +7,16 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <systemd/sd-event.h>
 
 #include "config.h"
 
 #define MAX_MEMBERS 8
+/* Rounds of the loop that a turn may last at most: a source that is always
+ * ready and brings no work must not hold up everybody's acknowledgements. */
+#define MAX_ROUNDS 100
 
 struct turn {
 	const struct turn_ops *ops; /* borrowed */
@@ -21,6 +25,7 @@ struct turn {
 	bool is_due;
 	bool is_ending;
 	size_t work;
+	unsigned rounds; /* of the loop, since it is due */
 	size_t n_members;
 	struct {
 		void (*flush)(void *userdata);
@@ -32,6 +37,17 @@ static int on_end(sd_event_source *s, void *userdata)
 {
 	(void)s;
 	turn_end(userdata);
+	return 0;
+}
+
+/* sd-event, once a round while the turn is due: the source of the lowest
+ * priority would never run while others are ready. */
+static int on_round(sd_event_source *s, void *userdata)
+{
+	struct turn *turn = userdata;
+
+	if (++turn->rounds == MAX_ROUNDS)
+		sd_event_source_set_priority(s, SD_EVENT_PRIORITY_IMPORTANT);
 	return 0;
 }
 
@@ -50,7 +66,9 @@ int turn_new(struct sd_event *event, const struct turn_ops *ops, void *userdata,
 		return r;
 	sd_event_source_set_description(turn->end, "turn-end");
 	sd_event_source_set_priority(turn->end, SD_EVENT_PRIORITY_IDLE);
-	r = sd_event_source_set_enabled(turn->end, SD_EVENT_OFF);
+	r = sd_event_source_set_prepare(turn->end, on_round);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(turn->end, SD_EVENT_OFF);
 	if (r < 0)
 		return r;
 	*ret_turn = TAKE(turn);
@@ -84,8 +102,9 @@ void turn_due(struct turn *turn, size_t work)
 		return; /* turn_end() looks again */
 	/* A full turn overtakes the sources that keep the loop busy. */
 	sd_event_source_set_priority(turn->end,
-		turn->work >= TURN_MAX_WORK ? SD_EVENT_PRIORITY_IMPORTANT
-					    : SD_EVENT_PRIORITY_IDLE);
+		turn->work >= TURN_MAX_WORK || turn->rounds >= MAX_ROUNDS
+			? SD_EVENT_PRIORITY_IMPORTANT
+			: SD_EVENT_PRIORITY_IDLE);
 	sd_event_source_set_enabled(turn->end, SD_EVENT_ONESHOT);
 }
 
@@ -105,9 +124,12 @@ void turn_end(struct turn *turn)
 	sd_event_source_set_enabled(turn->end, SD_EVENT_OFF);
 	turn->is_due = false;
 	turn->work = 0;
+	turn->rounds = 0;
 	turn->is_ending = true;
-	if (EARLY_PUBACK) /* see configure --help */
+	if (EARLY_PUBACK) { /* see configure --help */
 		flush_all(turn);
+		usleep(5000); /* a slow disk: a kill has to hit between */
+	}
 	if (turn->ops->commit(turn->userdata) == 0)
 		flush_all(turn);
 	turn->ops->idle(turn->userdata);

@@ -28,6 +28,7 @@ struct record {
 	int error; /* X509_V_ERR_* */
 	int depth;
 	int alert; /* RFC 8446, 6; -1: none */
+	bool is_established;
 	char subject[NAME_BYTES];
 	char issuer[NAME_BYTES];
 	char names[NAME_BYTES]; /* whom the certificate is for */
@@ -55,13 +56,13 @@ static void print_time(const ASN1_TIME *t, char *ret, size_t size)
 		snprintf(ret, size, "an unreadable date");
 }
 
-static void print_now(char *ret, size_t size)
+/* Not the time of day: the same trouble shall read the same at the next try. */
+static void print_today(char *ret, size_t size)
 {
 	time_t now = time(NULL);
 	struct tm tm;
 
-	if (!gmtime_r(&now, &tm) ||
-		!strftime(ret, size, "%Y-%m-%d %H:%M:%S UTC", &tm))
+	if (!gmtime_r(&now, &tm) || !strftime(ret, size, "%Y-%m-%d", &tm))
 		snprintf(ret, size, "unknown");
 }
 
@@ -155,6 +156,8 @@ static void on_info(const SSL *ssl, int where, int ret)
 	if (r && (where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT &&
 		(ret & 0xff) != 0)
 		r->alert = ret & 0xff;
+	if (r && (where & SSL_CB_HANDSHAKE_DONE))
+		r->is_established = true;
 }
 
 /* ---- making the context ---- */
@@ -280,7 +283,7 @@ static void look_at_own(struct tls *tls, const struct tls_options *o)
 {
 	X509 *own = SSL_CTX_get0_certificate(tls->ctx);
 	char begin[32];
-	char now[32];
+	char today[32];
 	struct stat st;
 	int days = 0;
 	int seconds = 0;
@@ -291,17 +294,17 @@ static void look_at_own(struct tls *tls, const struct tls_options *o)
 		sizeof(tls->own_subject));
 	print_time(X509_get0_notAfter(own), tls->own_end, sizeof(tls->own_end));
 	print_time(X509_get0_notBefore(own), begin, sizeof(begin));
-	print_now(now, sizeof(now));
+	print_today(today, sizeof(today));
 	if (X509_cmp_current_time(X509_get0_notBefore(own)) > 0)
 		snprintf(tls->warning, sizeof(tls->warning),
 			"our certificate '%s' is not yet valid: it begins at "
 			"%s and this machine's clock says %s; set the clock",
-			o->certificate, begin, now);
+			o->certificate, begin, today);
 	else if (X509_cmp_current_time(X509_get0_notAfter(own)) < 0)
 		snprintf(tls->warning, sizeof(tls->warning),
 			"our certificate '%s' has expired at %s (the clock "
 			"says %s): the cloud will refuse it; get a new one",
-			o->certificate, tls->own_end, now);
+			o->certificate, tls->own_end, today);
 	else if (ASN1_TIME_diff(&days, &seconds, NULL,
 			 X509_get0_notAfter(own)) &&
 		 days < WARN_DAYS)
@@ -383,6 +386,11 @@ const char *tls_warning(const struct tls *tls)
 	return tls->warning;
 }
 
+bool tls_is_established(const struct tls *tls)
+{
+	return tls->record->is_established;
+}
+
 const char *tls_lib_version(void)
 {
 	return OpenSSL_version(OPENSSL_VERSION_STRING);
@@ -395,22 +403,22 @@ static void explain_chain(const struct tls *tls, char *ret, size_t size)
 	const struct record *r = tls->record;
 	const char *whose = r->depth == 0 ? "the server's certificate"
 					  : "a CA certificate of the server";
-	char now[32];
+	char today[32];
 
-	print_now(now, sizeof(now));
+	print_today(today, sizeof(today));
 	switch (r->error) {
 	case X509_V_ERR_CERT_HAS_EXPIRED:
 		snprintf(ret, size,
 			"%s '%s' has expired at %s (this machine's clock says "
 			"%s): renew it on the server, or set the clock",
-			whose, r->subject, r->end, now);
+			whose, r->subject, r->end, today);
 		return;
 	case X509_V_ERR_CERT_NOT_YET_VALID:
 		snprintf(ret, size,
 			"%s '%s' is not yet valid, it begins at %s (this "
 			"machine's clock says %s): set the clock, or correct "
 			"it on the server",
-			whose, r->subject, r->begin, now);
+			whose, r->subject, r->begin, today);
 		return;
 	case X509_V_ERR_HOSTNAME_MISMATCH:
 	case X509_V_ERR_IP_ADDRESS_MISMATCH:

@@ -1,6 +1,7 @@
 #ifndef BRIDGE_TLS_H
 #define BRIDGE_TLS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/scope.h"
@@ -36,6 +37,9 @@ DEFINE_SCOPED(struct tls *, tls_free);
 
 /* For MOSQ_OPT_SSL_CTX; borrowed. */
 struct ssl_ctx_st *tls_ctx(struct tls *tls);
+
+/* Whether a handshake was done to its end, as far as this side can see. */
+bool tls_is_established(const struct tls *tls);
 
 /* What went wrong in the handshakes of this context: which certificate, why,
  * and what to do.  "" when nothing did. */

@@ -16,6 +16,10 @@
 
 #define LABEL "uplink"
 #define RECEIVE_WINDOW 100 /* AWS IoT: 100 unacknowledged to a client */
+/* A broker that keeps to RECEIVE_WINDOW repeats no more than that.  mosquitto
+ * 2.0.11 does not while it empties a queue (see struct mqttio_options), and may
+ * repeat all of it; no more than so many commands may wait here (daemon.c). */
+#define REPEAT_WINDOW 10000
 #define WINDOW_MAX 1000
 
 struct uplink {
@@ -26,6 +30,7 @@ struct uplink {
 	char *endpoint;
 	struct tls *tls; /* of the present or the last connection */
 	int version;     /* of the present try */
+	bool is_guess;   /* nobody told us that it is the right one */
 	char said[512];  /* the last warning about our certificate */
 };
 
@@ -78,7 +83,7 @@ static struct session_options session_options(const struct uplink_options *o)
 		.dest = NULL,
 		.window = o->inflight,
 		.receive_window = RECEIVE_WINDOW,
-		.repeat_window = RECEIVE_WINDOW,
+		.repeat_window = REPEAT_WINDOW,
 		.retry_min_usec = o->retry_min_usec,
 		.retry_max_usec = o->retry_max_usec,
 		.ack_timeout_usec = o->ack_timeout_usec,
@@ -129,18 +134,34 @@ static int prepare(void *userdata, struct mqttio_options *ret,
 	return 0;
 }
 
+/* By the other side, however that looks: it depends on what was under way. */
+static bool is_cut(const struct mqttio_loss *loss)
+{
+	return loss->cause == MQTTIO_EOF ||
+	       (loss->cause == MQTTIO_SOCKET &&
+		       (loss->code == ECONNRESET || loss->code == EPIPE));
+}
+
 /* With version 0 (auto): a server that does not know MQTT 5 says so, or just
- * closes the connection; then it is 3.1.1's turn, and the other way round. */
-static void choose_version(struct uplink *u, const struct mqttio_loss *loss)
+ * closes the connection after TLS was up; then it is 3.1.1's turn, and the
+ * other way round.  The silent end may have had another cause, so after it
+ * MQTT 5 gets a new chance with each connection. */
+static void choose_version(struct uplink *u, const struct mqttio_loss *loss,
+	bool is_explained)
 {
 	bool is_refusal = loss->cause == MQTTIO_REFUSED &&
 			  (loss->code == 0x84 || loss->code == 1);
-	bool is_silent_close = !loss->was_up && loss->cause == MQTTIO_EOF;
+	bool is_silent_close =
+		is_cut(loss) && tls_is_established(u->tls) && !is_explained;
 
-	if (u->options.version || loss->was_up)
+	if (u->options.version)
 		return;
-	if (is_refusal || is_silent_close)
+	if (!loss->was_up && (is_refusal || is_silent_close)) {
 		u->version = u->version == 5 ? 4 : 5;
+		u->is_guess = is_silent_close;
+	} else if (u->is_guess) {
+		u->version = 5;
+	}
 }
 
 /* ---- words ---- */
@@ -208,39 +229,37 @@ static const char *socket_remedy(int err)
 		return "no route to it: check this machine's network";
 	case ETIMEDOUT:
 		return "no answer: check the network and firewalls";
-	case ECONNRESET:
-	case EPIPE:
-		return "the server or something on the way cut the connection";
 	default:
 		return "check the network";
 	}
 }
 
-static void explain_handshake(struct uplink *u, const struct mqttio_loss *loss,
+static void explain_cut(struct uplink *u, const struct mqttio_loss *loss,
 	char *ret, size_t size)
 {
-	char tls[480];
-
-	tls_explain(u->tls, tls, sizeof(tls));
-	if (tls[0])
-		snprintf(ret, size, "%s: %s", u->endpoint, tls);
-	else if (loss->cause == MQTTIO_EOF)
+	if (loss->was_up)
 		snprintf(ret, size,
-			"%s closed the connection %s: %s", u->endpoint,
-			loss->was_up ? "" : "before it answered",
-			loss->was_up ? "it went away, or does not allow what "
-				       "we did last"
-				     : "is our certificate known there?");
+			"%s closed the connection: it went away, does not "
+			"allow what we did last, or another client with our "
+			"client id '%s' has connected",
+			u->endpoint, u->options.client_id);
+	else if (tls_is_established(u->tls))
+		snprintf(ret, size,
+			"%s closed the connection without an answer to our "
+			"CONNECT: does it know our certificate and "
+			"uplink.client_id?",
+			u->endpoint);
 	else
-		snprintf(ret, size, "TLS with %s failed: %s", u->endpoint,
-			loss->text[0] ? loss->text : "no reason given");
+		snprintf(ret, size,
+			"%s closed the connection before TLS was up: is there "
+			"a TLS server behind it? check uplink.port and the "
+			"server",
+			u->endpoint);
 }
 
-static void explain(void *userdata, const struct mqttio_loss *loss,
+static void explain_cause(struct uplink *u, const struct mqttio_loss *loss,
 	char *ret, size_t size)
 {
-	struct uplink *u = userdata;
-
 	switch (loss->cause) {
 	case MQTTIO_RESOLVE:
 		snprintf(ret, size,
@@ -253,9 +272,14 @@ static void explain(void *userdata, const struct mqttio_loss *loss,
 			strerror(loss->code), socket_remedy(loss->code));
 		break;
 	case MQTTIO_TLS:
-	case MQTTIO_EOF:
-		explain_handshake(u, loss, ret, size);
+		snprintf(ret, size,
+			"TLS with %s failed: %s; does it speak TLS? check "
+			"uplink.host and uplink.port",
+			u->endpoint,
+			loss->text[0] ? loss->text : "no reason given");
 		break;
+	case MQTTIO_EOF:
+		break; /* is_cut() */
 	case MQTTIO_REFUSED:
 		snprintf(ret, size,
 			"%s refused the MQTT connection of '%s' (code %d): %s",
@@ -280,15 +304,32 @@ static void explain(void *userdata, const struct mqttio_loss *loss,
 			disconnect_word(loss->code));
 		break;
 	case MQTTIO_CLOSED:
-		snprintf(ret, size, "connection closed");
+		snprintf(ret, size, "%s closed the connection", u->endpoint);
 		break;
 	case MQTTIO_PROTOCOL:
 		snprintf(ret, size,
-			"%s does not speak MQTT as it should (error %d)",
+			"%s does not speak MQTT as it should (error %d): check "
+			"uplink.host and uplink.port",
 			u->endpoint, loss->code);
 		break;
 	}
-	choose_version(u, loss);
+}
+
+static void explain(void *userdata, const struct mqttio_loss *loss,
+	char *ret, size_t size)
+{
+	struct uplink *u = userdata;
+	char tls[480];
+
+	/* The refused certificate is the cause, however the end looks. */
+	tls_explain(u->tls, tls, sizeof(tls));
+	if (tls[0])
+		snprintf(ret, size, "%s: %s", u->endpoint, tls);
+	else if (is_cut(loss))
+		explain_cut(u, loss, ret, size);
+	else
+		explain_cause(u, loss, ret, size);
+	choose_version(u, loss, tls[0] != '\0');
 }
 
 static bool on_message(void *userdata, const struct msg *msg)

@@ -25,18 +25,24 @@ struct loader {
 	struct conf *conf;
 	FILE *errors;
 	unsigned n_errors;
+	char where[PATH_BYTES]; /* of what stands nowhere: the main file */
 };
 
+/* What the user wrote may stand in it: a line stays one line. */
 __attribute__((format(printf, 4, 5))) static void complain(struct loader *l,
 	const char *where, const char *key, const char *fmt, ...)
 {
+	char text[2 * PATH_BYTES + CONF_WRONG_BYTES];
 	va_list args;
+	char *c;
 
-	fprintf(l->errors, "%s: %s: ", where, key);
 	va_start(args, fmt);
-	vfprintf(l->errors, fmt, args);
+	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
-	fputc('\n', l->errors);
+	for (c = text; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = '?';
+	fprintf(l->errors, "%s: %s: %s\n", where, key, text);
 	l->n_errors++;
 }
 
@@ -128,17 +134,17 @@ static void find_nearest(const char *path, bool is_group, char *ret)
 
 	ret[0] = '\0'; /* one is always found */
 	for (k = conf_schema; k->path; k++) {
-		size_t d;
-
-		if (!with_name(k->path, path, known))
+		if (is_group && !strchr(path, '.'))
+			snprintf(known, sizeof(known), "%.*s",
+				(int)strcspn(k->path, "."), k->path);
+		else if (!with_name(k->path, path, known))
 			continue;
-		if (is_group)
+		else if (is_group)
 			*strrchr(known, '.') = '\0';
-		d = distance(path, known);
-		if (d < best) {
-			best = d;
-			strcpy(ret, known);
-		}
+		if (distance(path, known) >= best)
+			continue;
+		best = distance(path, known);
+		strcpy(ret, known);
 	}
 }
 
@@ -150,8 +156,8 @@ static void complain_unknown(struct loader *l, const struct conf_entry *e)
 		complain(l, e->where, e->path,
 			e->is_group ? "is a group, but a value is wanted; write "
 				      "%s = ..."
-				    : "is a value, but a group is wanted; "
-				      "write %s = { ... }",
+				    : "is no group, but a group is wanted; "
+				      "write %s = { ... }, without ( )",
 			e->path);
 		return;
 	}
@@ -211,15 +217,26 @@ static int fill_key(struct loader *l, const struct conf_key *key,
 	e = conf_source_find(l->source, path);
 	if (e && e->is_group)
 		return 0; /* check_known() has said it */
+	if (e && conf_source_wrapped(l->source, e)) {
+		conf_value_remedy(key, text, sizeof(text));
+		complain(l, e->where, path,
+			"the number %s is too large for this file format; "
+			"write %s",
+			conf_source_wrapped(l->source, e), text);
+		return 0;
+	}
 	if (e) {
 		r = conf_value_read(key, e->setting, object, wrong);
 		if (r == -EINVAL)
 			complain(l, e->where, path, "%s", wrong);
 		return r == -ENOMEM ? r : 0;
 	}
+	if (!key->default_value && !conf_source_is_whole(l->source))
+		return 0;
 	if (!key->default_value) {
-		complain(l, where, path, "is missing; write %s: %s",
-			strrchr(path, '.') + 1, key->meaning);
+		conf_value_remedy(key, text, sizeof(text));
+		complain(l, where, path, "is missing; write %s = %s",
+			strrchr(path, '.') + 1, text);
 		return 0;
 	}
 	snprintf(text, sizeof(text), "%s", key->default_value);
@@ -339,7 +356,17 @@ static const char *where_is(struct loader *l, const char *path)
 {
 	const struct conf_entry *e = conf_source_find(l->source, path);
 
-	return e ? e->where : "default:0";
+	return e ? e->where : l->where;
+}
+
+static bool has_half_a_route(const struct conf *conf)
+{
+	size_t i;
+
+	for (i = 0; i < conf->n_routes; i++)
+		if (!conf->routes[i].direction || !conf->routes[i].n_filters)
+			return true;
+	return false;
 }
 
 static bool goes_up(const struct conf *conf, const char *topic)
@@ -356,7 +383,8 @@ static bool goes_up(const struct conf *conf, const char *topic)
 	return false;
 }
 
-static void check_serials(struct loader *l)
+/* What is NULL here is wrong, and has been said. */
+static void check_serials(struct loader *l, bool are_routes_right)
 {
 	const struct conf *c = l->conf;
 	char path[PATH_BYTES];
@@ -367,13 +395,14 @@ static void check_serials(struct loader *l)
 		const struct conf_serial *s = &c->serials[i];
 
 		snprintf(path, sizeof(path), "serial.%s", s->name);
-		if (!goes_up(c, s->topic))
+		if (are_routes_right && s->topic && !goes_up(c, s->topic))
 			complain(l, where_is(l, path), path,
 				"no `up` route takes its topic '%s'; write a "
 				"filter that does in routes.<name>.filter",
 				s->topic);
 		for (k = 0; k < i; k++)
-			if (!strcmp(c->serials[k].device, s->device))
+			if (s->device && c->serials[k].device &&
+				!strcmp(c->serials[k].device, s->device))
 				complain(l, where_is(l, path), path,
 					"serial.%s has the same device; write "
 					"another one",
@@ -381,18 +410,25 @@ static void check_serials(struct loader *l)
 	}
 }
 
-static void check_together(struct loader *l)
+/* MQTT counts these in seconds. */
+static void check_seconds(struct loader *l, const char *key, uint64_t usec)
+{
+	if (usec % 1000000)
+		complain(l, where_is(l, key), key,
+			"is not a whole number of seconds; write \"60s\" or "
+			"so");
+}
+
+static void check_together(struct loader *l, bool are_routes_right)
 {
 	const struct conf_uplink *u = &l->conf->uplink;
 
-	if (u->retry_min_usec > u->retry_max_usec)
+	if (u->retry_max_usec && u->retry_min_usec > u->retry_max_usec)
 		complain(l, where_is(l, "uplink.retry_min"), "uplink.retry_min",
 			"is more than uplink.retry_max; write a shorter one");
-	if (u->keepalive_usec % 1000000)
-		complain(l, where_is(l, "uplink.keepalive"), "uplink.keepalive",
-			"is not a whole number of seconds; write \"60s\" or "
-			"so");
-	check_serials(l);
+	check_seconds(l, "uplink.keepalive", u->keepalive_usec);
+	check_seconds(l, "uplink.session_expiry", u->session_expiry_usec);
+	check_serials(l, are_routes_right);
 }
 
 /* Names that are left empty follow from others. */
@@ -401,12 +437,14 @@ static int derive_names(struct loader *l)
 	struct conf *c = l->conf;
 	char host[TOPIC_DEVICE_MAX + 1] = "";
 
+	if (!c->gateway.name || !c->uplink.client_id)
+		return 0; /* it is wrong, and has been said */
 	if (!c->gateway.name[0]) {
 		if (gethostname(host, sizeof(host) - 1) < 0)
 			host[0] = '\0';
 		host[strcspn(host, ".")] = '\0';
 		if (!topic_device_name_is_valid(host)) {
-			complain(l, "default:0", "gateway.name",
+			complain(l, l->where, "gateway.name",
 				"the host name '%s' cannot be used; write a "
 				"name of A-Z a-z 0-9 _ -",
 				host);
@@ -427,19 +465,26 @@ static int derive_names(struct loader *l)
 static int load(struct loader *l, const char *path)
 {
 	int r = conf_source_read(path, l->errors, &l->n_errors, &l->source);
+	bool are_routes_right;
+	unsigned before;
 
 	if (r < 0)
 		return r;
+	snprintf(l->where, sizeof(l->where), "%s:0", path);
 	check_known(l);
-	r = fill(l, CONF_GLOBAL, NULL, l->conf, "default:0");
+	r = fill(l, CONF_GLOBAL, NULL, l->conf, l->where);
 	if (r == 0)
 		r = fill_objects(l, CONF_SERIAL);
+	before = l->n_errors;
 	if (r == 0)
 		r = fill_objects(l, CONF_ROUTE);
-	if (r == 0 && l->n_errors == 0)
+	are_routes_right = l->n_errors == before &&
+			   !has_half_a_route(l->conf) &&
+			   conf_source_is_whole(l->source);
+	if (r == 0)
 		r = derive_names(l);
-	if (r == 0 && l->n_errors == 0)
-		check_together(l);
+	if (r == 0)
+		check_together(l, are_routes_right);
 	return r;
 }
 

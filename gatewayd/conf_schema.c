@@ -27,7 +27,7 @@ const struct conf_key conf_schema[] = {
 		GLOBAL(spool.max_bytes),
 		"largest size of the spool on disk; in force at the next start"),
 
-	KEY("uplink.host", CONF_STRING, NULL, NULL, NULL, "",
+	KEY("uplink.host", CONF_HOST, NULL, NULL, NULL, "",
 		GLOBAL(uplink.host),
 		"host name or address of the cloud's MQTT endpoint; empty: no "
 		"uplink, messages are kept"),

@@ -29,13 +29,24 @@ struct file {
 	char *path;
 };
 
+/* A number that libconfig has read wrong, and where it stands. */
+struct wrapped {
+	struct wrapped *next;
+	unsigned line;
+	const char *path; /* of its file */
+	char key[64];     /* the name before it */
+	char number[32];  /* as written */
+};
+
 struct conf_source {
 	struct file *files;
+	struct wrapped *wrapped;
 	struct conf_entry *entries;
 	size_t n;
 	size_t room;
 	FILE *errors;
 	unsigned *n_errors;
+	bool is_broken; /* a file could not be read or parsed */
 };
 
 #define COMPLAIN(s, ...)                           \
@@ -89,6 +100,7 @@ static int set_entry(struct conf_source *s, const char *path, const char *file,
 	}
 	free(e->where);
 	e->where = where;
+	e->file = file;
 	e->setting = setting;
 	e->is_group = config_setting_is_group(setting);
 	return 0;
@@ -146,35 +158,44 @@ static bool skip_text(const char **at, unsigned *line)
 	return true;
 }
 
-/* libconfig would wrap the number silently.  key: the name that stands last
- * before it. */
-static const char *check_integer(struct conf_source *s, const char *path,
-	unsigned line, const char *key, const char *p)
+/* libconfig would wrap the number silently: note it.  key: the name that stands
+ * last before it. */
+static int check_integer(struct conf_source *s, const char *path, unsigned line,
+	const char *key, const char **at)
 {
+	const char *p = *at;
+	struct wrapped *w;
 	char *end;
 	unsigned long long n;
 
 	errno = 0;
 	n = strtoull(p, &end, 0);
-	if ((n > INT32_MAX || errno == ERANGE) && *end != '.')
-		COMPLAIN(s,
-			"%s:%u: %.*s: the number %.*s is too large for this "
-			"file format; write sizes and durations as strings "
-			"with a unit, such as \"5G\"\n",
-			path, line, (int)strspn(key, NAME_CHARACTERS), key,
-			(int)(end - p), p);
-	return end;
+	*at = end;
+	if ((n <= INT32_MAX && errno != ERANGE) || *end == '.')
+		return 0;
+	w = calloc(1, sizeof(*w));
+	if (!w)
+		return -ENOMEM;
+	w->next = s->wrapped;
+	s->wrapped = w;
+	w->path = path;
+	w->line = line;
+	snprintf(w->key, sizeof(w->key), "%.*s",
+		(int)strspn(key, NAME_CHARACTERS), key);
+	snprintf(w->number, sizeof(w->number), "%.*s", (int)(end - p), p);
+	return 0;
 }
 
-/* Look for what libconfig would take the wrong way. */
-static void check_text(struct conf_source *s, const char *path,
-	const char *text)
+/* Look for what libconfig would take the wrong way.  path: lives as long as s.
+ * 0; 1: it must not see this text; -ENOMEM. */
+static int check_text(struct conf_source *s, const char *path, const char *text)
 {
-	const char *key = "number";
+	const char *key = "";
 	const char *p = text;
 	unsigned line = 1;
+	int r = 0;
 
-	while (*p) {
+	while (*p && r >= 0) {
 		if (skip_text(&p, &line))
 			continue;
 		if (isalpha((unsigned char)*p) || *p == '_') {
@@ -183,89 +204,135 @@ static void check_text(struct conf_source *s, const char *path,
 			continue;
 		}
 		if (isdigit((unsigned char)*p)) {
-			p = check_integer(s, path, line, key, p);
+			if (check_integer(s, path, line, key, &p) < 0)
+				r = -ENOMEM;
 			continue;
 		}
-		if (*p == '@')
+		if (*p == '@') {
 			COMPLAIN(s,
 				"%s:%u: @include: cannot be used; write a file "
 				"conf.d/<name>.conf instead\n",
 				path, line);
+			r = 1;
+		}
 		line += *p++ == '\n';
 	}
+	return r;
 }
 
-static char *read_text(int fd, size_t bytes)
+/* 0: *ret_text is the caller's.  Else why not, above 0: it holds a NUL, as
+ * after a power cut, and the rest would be lost without a word. */
+static int read_text(int fd, size_t bytes, char **ret_text)
 {
 	char *text = malloc(bytes + 1);
 	size_t n = 0;
-	ssize_t got;
+	ssize_t got = 1;
 
 	if (!text)
-		return NULL;
+		return -ENOMEM;
 	while (n < bytes && (got = read(fd, text + n, bytes - n)) > 0)
 		n += (size_t)got;
 	text[n] = '\0';
-	return text;
+	if (got < 0 || strlen(text) != n) {
+		int r = got < 0 ? -errno : 1;
+
+		free(text);
+		return r;
+	}
+	*ret_text = text;
+	return 0;
 }
 
-/* The text of a regular file, or NULL with a complaint. */
-static char *open_text(struct conf_source *s, const char *path)
+static void complain_unreadable(
+	struct conf_source *s, const char *path, int err)
+{
+	COMPLAIN(s, "%s:0: file: cannot be read: %s; %s\n", path, strerror(err),
+		err == EACCES ? "let the user gatewayd read it"
+			      : "put it there, or name another with --config");
+}
+
+/* The text of a regular file; *ret_text is NULL after a complaint. */
+static int open_text(struct conf_source *s, const char *path, char **ret_text)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	struct stat st;
-	char *text = NULL;
+	int r = 0;
 
+	*ret_text = NULL;
 	if (fd < 0 || fstat(fd, &st) < 0)
-		COMPLAIN(s,
-			"%s:0: file: cannot be read: %s; put it there, or "
-			"name another with --config\n",
-			path, strerror(errno));
+		complain_unreadable(s, path, errno);
 	else if (!S_ISREG(st.st_mode) || st.st_size > FILE_MAX_BYTES)
 		COMPLAIN(s, "%s:0: file: is not a file of at most 1 MiB; put a "
 			    "configuration there\n",
 			path);
 	else
-		text = read_text(fd, (size_t)st.st_size);
+		r = read_text(fd, (size_t)st.st_size, ret_text);
 	if (fd >= 0)
 		close(fd);
-	return text;
+	if (r > 0)
+		COMPLAIN(s, "%s:0: file: holds a NUL byte, it is no text; "
+			    "write it anew\n",
+			path);
+	else if (r < 0 && r != -ENOMEM)
+		complain_unreadable(s, path, -r);
+	return r == -ENOMEM ? r : 0;
+}
+
+static void complain_syntax(struct conf_source *s, const struct file *f)
+{
+	const char *text = config_error_text(&f->config);
+
+	COMPLAIN(s, "%s:%d: syntax: %s; %s\n", f->path,
+		config_error_line(&f->config), text,
+		strstr(text, "duplicate")
+			? "this name stands twice in its group: remove one"
+			: "check this line and the quotes, braces and "
+			  "semicolons above it: all values but numbers, true "
+			  "and false are in quotes, and after the last one of "
+			  "a list is no comma");
 }
 
 /* Parse text and merge it; path: its file. */
 static int read_config(struct conf_source *s, const char *path,
 	const char *text)
 {
-	unsigned before = *s->n_errors;
-	struct file *f;
+	struct file *f = calloc(1, sizeof(*f));
+	int r;
 
-	check_text(s, path, text);
-	f = calloc(1, sizeof(*f));
 	if (!f)
 		return -ENOMEM;
 	config_init(&f->config);
 	f->next = s->files;
 	s->files = f;
 	f->path = strdup(path);
-	if (!f->path)
-		return -ENOMEM;
-	if (strchr(text, '@') && *s->n_errors != before)
-		return 0; /* an @include: it must not be followed */
+	r = f->path ? check_text(s, f->path, text) : -ENOMEM;
+	if (r < 0)
+		return r;
+	s->is_broken |= r > 0;
+	if (r > 0)
+		return 0;
 	if (config_read_string(&f->config, text))
 		return merge(s, "", f->path, config_root_setting(&f->config));
-	COMPLAIN(s,
-		"%s:%d: syntax: %s; check this line and the quotes, braces and "
-		"semicolons above it\n",
-		path, config_error_line(&f->config),
-		config_error_text(&f->config));
+	complain_syntax(s, f);
+	s->is_broken = true;
 	return 0;
+}
+
+/* Editors of other systems put it there. */
+static const char *skip_byte_order_mark(const char *text)
+{
+	return strncmp(text, "\xef\xbb\xbf", 3) ? text : text + 3;
 }
 
 static int read_file(struct conf_source *s, const char *path)
 {
-	char *text = open_text(s, path);
-	int r = text ? read_config(s, path, text) : 0;
+	char *text;
+	int r = open_text(s, path, &text);
 
+	if (!text)
+		s->is_broken = true;
+	else
+		r = read_config(s, path, skip_byte_order_mark(text));
 	free(text);
 	return r;
 }
@@ -297,7 +364,9 @@ static int read_drop_ins(struct conf_source *s, const char *main_path)
 		    slash ? (int)(slash - main_path) + 1 : 0, main_path) < 0)
 		return -ENOMEM;
 	n = scandir(folder, &list, is_drop_in, by_bytes);
-	if (n < 0 && errno != ENOENT && errno != ENOTDIR)
+	if (n < 0 && errno == ENOMEM)
+		r = -ENOMEM;
+	else if (n < 0 && errno != ENOENT && errno != ENOTDIR)
 		COMPLAIN(s, "%s:0: folder: cannot be read: %s; mend its "
 			"permissions\n",
 			folder, strerror(errno));
@@ -351,6 +420,12 @@ struct conf_source *conf_source_free(struct conf_source *s)
 		free(s->entries[i].where);
 	}
 	free(s->entries);
+	while (s->wrapped) {
+		struct wrapped *next = s->wrapped->next;
+
+		free(s->wrapped);
+		s->wrapped = next;
+	}
 	while (s->files) {
 		struct file *next = s->files->next;
 
@@ -360,6 +435,25 @@ struct conf_source *conf_source_free(struct conf_source *s)
 		s->files = next;
 	}
 	free(s);
+	return NULL;
+}
+
+bool conf_source_is_whole(const struct conf_source *s)
+{
+	return !s->is_broken;
+}
+
+const char *conf_source_wrapped(const struct conf_source *s,
+	const struct conf_entry *e)
+{
+	const char *dot = strrchr(e->path, '.');
+	const struct wrapped *w;
+
+	for (w = s->wrapped; w; w = w->next)
+		if (w->line == config_setting_source_line(e->setting) &&
+			!strcmp(w->path, e->file) &&
+			!strcmp(w->key, dot ? dot + 1 : e->path))
+			return w->number;
 	return NULL;
 }
 

@@ -17,6 +17,7 @@ struct conf_entry {
 	char *path; /* "uplink.port" */
 	struct config_setting_t *setting;
 	char *where; /* "file:line" */
+	const char *file;
 	bool is_group;
 };
 
@@ -28,6 +29,15 @@ CHECKED int conf_source_read(const char *path, FILE *errors,
 
 struct conf_source *conf_source_free(struct conf_source *s);
 DEFINE_SCOPED(struct conf_source *, conf_source_free);
+
+/* Whether every file could be read and parsed: else what is not here may stand
+ * in a file that is wrong. */
+bool conf_source_is_whole(const struct conf_source *s);
+
+/* The number of this entry as written, when libconfig has read it wrong since
+ * it is too large; else NULL.  Borrowed. */
+const char *conf_source_wrapped(
+	const struct conf_source *s, const struct conf_entry *e);
 
 /* Entries in the order in which they were first met; NULL at the end. */
 const struct conf_entry *conf_source_entry(

@@ -30,6 +30,8 @@ static const struct {
 	const char *example; /* what to write */
 } types[] = {
 	[CONF_STRING] = { "string", "", "\"text\"" },
+	[CONF_HOST] = { "host", "", "the name alone, such as \"mqtt.example\"; "
+				    "the port is uplink.port" },
 	[CONF_PATH] = { "path", "", "\"/path/to/it\"" },
 	[CONF_NAME] = { "name", "", "\"name-1\"" },
 	[CONF_CLIENT] = { "client id", "", "\"gateway-1\"" },
@@ -67,11 +69,22 @@ static void *field(const struct conf_key *key, void *object)
 
 /* ---- text ---- */
 
+/* A name or an address; with one colon it would have a port. */
+static bool is_host(const char *text)
+{
+	const char *colon = strchr(text, ':');
+
+	return strspn(text, "abcdefghijklmnopqrstuvwxyz"
+			    "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:%") ==
+		       strlen(text) &&
+	       (!colon || strchr(colon + 1, ':'));
+}
+
 static bool is_client_id(const char *text)
 {
 	size_t n = strlen(text);
 
-	return n <= CLIENT_MAX_BYTES && (n == 0 || topic_is_valid(text, n)) &&
+	return n <= CLIENT_MAX_BYTES && topic_is_valid(text, n) &&
 	       !strpbrk(text, "$/");
 }
 
@@ -86,6 +99,8 @@ static const char *text_trouble(const struct conf_key *key, const char *text)
 	if (strlen(text) > TEXT_MAX_BYTES)
 		return "is longer than 4096 bytes";
 	switch (key->type) {
+	case CONF_HOST:
+		return is_host(text) ? NULL : "is not a host name or address";
 	case CONF_PATH:
 		return text[0] == '/' ? NULL : "is not an absolute path";
 	case CONF_NAME:
@@ -94,10 +109,13 @@ static const char *text_trouble(const struct conf_key *key, const char *text)
 			       : "is not 1 to 64 of A-Z a-z 0-9 _ -";
 	case CONF_CLIENT:
 		return is_client_id(text) ? NULL
-					  : "is not a client id of at most 128 "
+					  : "is not a client id of 1 to 128 "
 					    "bytes without $ + # /";
-	case CONF_TOPIC:
 	case CONF_PREFIX:
+		if (text[strlen(text) - 1] != '/')
+			return "does not end with /";
+		/* fallthrough */
+	case CONF_TOPIC:
 		return topic_is_valid(text, strlen(text))
 			       ? NULL
 			       : "is not a topic without wildcards";
@@ -237,6 +255,18 @@ static int parse_int(const struct conf_key *key, const char *text,
 
 /* ---- filters ---- */
 
+/* {dev} or so: it would be taken as it stands, and match nothing. */
+static bool has_stray_brace(const char *filter)
+{
+	const char *at = strpbrk(filter, "{}");
+
+	for (; at; at = strpbrk(at + 8, "{}"))
+		if (strncmp(at, "{device}", 8) || (at[8] && at[8] != '/') ||
+			(at != filter && at[-1] != '/'))
+			return true;
+	return false;
+}
+
 static int add_filter(struct conf_route *route, const char *text,
 	char *ret_wrong)
 {
@@ -248,6 +278,11 @@ static int add_filter(struct conf_route *route, const char *text,
 		return wrong(ret_wrong, what,
 			"levels with + or {device} as a whole level, and # "
 			"only as the last");
+	if (has_stray_brace(text)) {
+		snprintf(what, sizeof(what), "'%.100s' has braces", text);
+		return wrong(ret_wrong, what,
+			"{device} as a whole level, or no braces");
+	}
 	if (route->n_filters == FILTERS_MAX)
 		return wrong(ret_wrong, "is a list of more than 100",
 			"a second route");
@@ -316,6 +351,20 @@ int conf_value_parse(const struct conf_key *key, const char *text,
 	}
 }
 
+void conf_value_remedy(const struct conf_key *key, char *ret, size_t size)
+{
+	if (key->type == CONF_CHOICE)
+		print_choices(key->choices, ret, size);
+	else if (types[key->type].example)
+		snprintf(ret, size, "%s", types[key->type].example);
+	else if (key->type == CONF_INT)
+		snprintf(ret, size, "a whole number without quotes, %s to %s", key->min,
+			key->max);
+	else
+		snprintf(ret, size, "a string with a unit, such as \"%s\"",
+			key->default_value);
+}
+
 static int wrong_type(const struct conf_key *key, char *ret_wrong)
 {
 	char what[64];
@@ -324,19 +373,7 @@ static int wrong_type(const struct conf_key *key, char *ret_wrong)
 	snprintf(what, sizeof(what), "is not %s %s",
 		strchr("aeiou", types[key->type].name[0]) ? "an" : "a",
 		types[key->type].name);
-	if (key->type == CONF_CHOICE)
-		print_choices(key->choices, remedy, sizeof(remedy));
-	else if (types[key->type].example)
-		snprintf(remedy, sizeof(remedy), "%s",
-			types[key->type].example);
-	else if (key->type == CONF_INT)
-		snprintf(remedy, sizeof(remedy),
-			"a whole number without quotes, such as %s",
-			key->default_value);
-	else
-		snprintf(remedy, sizeof(remedy),
-			"a string with a unit, such as \"%s\"",
-			key->default_value);
+	conf_value_remedy(key, remedy, sizeof(remedy));
 	return wrong(ret_wrong, what, remedy);
 }
 

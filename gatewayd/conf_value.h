@@ -25,6 +25,9 @@ CHECKED int conf_value_read(const struct conf_key *key,
 CHECKED int conf_value_parse(const struct conf_key *key, const char *text,
 	void *object, char ret_wrong[CONF_WRONG_BYTES]);
 
+/* What to write for this key: `"up" or "down"`, `1 to 1000`. */
+void conf_value_remedy(const struct conf_key *key, char *ret, size_t size);
+
 /* Free what the field of key points to. */
 void conf_value_free(const struct conf_key *key, void *object);
 

@@ -40,6 +40,9 @@
 #define TICK_USEC USEC_PER_SEC
 /* Between SIGTERM and the end, whatever the peers do; systemd waits for 10. */
 #define STOP_USEC (3 * USEC_PER_SEC)
+/* While the spool is full: between two looks whether there is room. */
+#define HOLD_MIN_USEC USEC_PER_SEC
+#define HOLD_MAX_USEC (10 * USEC_PER_SEC)
 /* Kept free of what goes up, so that commands still get in and every removal
  * finds room. */
 #define RESERVE_MAX_BYTES (4 << 20)
@@ -69,6 +72,7 @@ struct daemon {
 		bool is_known;
 		bool is_refused; /* something did not fit: hold the intake */
 		bool is_broken;  /* a push met a full disk: roll back */
+		bool has_up;     /* something for the cloud is in it */
 		bool has_down;   /* something of the cloud is in it */
 	} intake;
 	bool is_held;
@@ -78,6 +82,7 @@ struct daemon {
 	bool is_stopping;
 	uint64_t stop_usec;
 	struct log_limit refusals;
+	struct log_limit fullness;
 	char topic[ROUTE_TOPIC_BYTES];
 };
 
@@ -138,24 +143,41 @@ static const char *outcome_text(int outcome)
 	}
 }
 
-/* True when stored. */
+/* Half of the spool: what is larger might never find room, and would hold up
+ * all that comes after it. */
+static bool is_too_large(const struct daemon *d, size_t bytes)
+{
+	return bytes + ROW_BYTES > d->conf->spool.max_bytes / 2;
+}
+
+/* True when it is dealt with: stored, or dropped for good and counted.  False:
+ * it must come again. */
 static bool store_up(struct daemon *d, const char *from, const struct msg *in)
 {
 	struct msg out = *in;
+	size_t bytes;
 	int64_t id;
-	int r = route_up(d->route, in->topic, d->topic, sizeof(d->topic));
+	int r;
 
-	if (r) {
-		refuse(d, from, in->topic, outcome_text(r));
-		return false;
-	}
 	if (d->intake.is_refused || d->is_held)
 		return false;
-	if (!has_room(d, strlen(d->topic) + in->payload_bytes)) {
+	r = route_up(d->route, in->topic, d->topic, sizeof(d->topic));
+	if (r) {
+		refuse(d, from, in->topic, outcome_text(r));
+		return true;
+	}
+	bytes = strlen(d->topic) + in->payload_bytes;
+	if (is_too_large(d, bytes)) {
+		refuse(d, from, in->topic,
+			"it is larger than half of spool.max_size");
+		return true;
+	}
+	if (!has_room(d, bytes)) {
 		d->intake.is_refused = true;
 		return false;
 	}
 	out.topic = d->topic;
+	d->intake.has_up = true;
 	r = queue_push_up(d->queue, &out, &id);
 	if (r == QUEUE_FULL)
 		d->intake.is_refused = d->intake.is_broken = true;
@@ -174,7 +196,7 @@ static void on_record(void *userdata, const struct msg *msg)
 {
 	struct daemon *d = userdata;
 
-	if (!store_up(d, "serial", msg) && d->intake.is_refused)
+	if (!store_up(d, "serial", msg))
 		refuse(d, "serial", msg->topic, "the spool is full");
 	turn_due(d->turn, 1);
 }
@@ -194,16 +216,16 @@ static bool on_cloud(void *userdata, const struct msg *in)
 	int64_t id;
 	int r = route_down(d->route, in->topic, &out.topic, device);
 
+	d->intake.has_down = true;
 	if (r) {
 		refuse(d, "cloud", in->topic, outcome_text(r));
-		return false;
+		return true;
 	}
 	if (down_backlog(d) >= DOWN_MAX) {
 		refuse(d, "cloud", in->topic,
 			"too many messages wait for devices");
-		return false;
+		return true;
 	}
-	d->intake.has_down = true;
 	r = queue_push_down(d->queue, ports_has(d->ports, device) ? device : "",
 		&out, &id);
 	if (r == QUEUE_FULL)
@@ -260,10 +282,14 @@ static void hold_intake(struct daemon *d)
 	if (d->is_held)
 		return;
 	d->is_held = true;
-	log_error("spool: full: the intake is held until messages have left "
-		  "for the cloud; free disk space, or raise spool.max_size");
+	if (retry_attempts(&d->hold) == 1)
+		log_limited(&d->fullness, LOG_LEVEL_ERROR,
+			"spool: full: the intake is held until messages have "
+			"left for the cloud, what devices publish waits in the "
+			"broker; free disk space, or raise spool.max_size");
 }
 
+/* Try again: whether the disk has room shows when something is stored. */
 static void release_intake(struct daemon *d)
 {
 	if (!d->is_held || d->is_stopping ||
@@ -271,9 +297,18 @@ static void release_intake(struct daemon *d)
 		db_free_bytes(d->db) < 2 * reserve_bytes(d))
 		return;
 	d->is_held = false;
-	log_info("spool: there is room again, the intake goes on");
 	ports_pause(d->ports, false);
 	mqtt_start(d->mqtt);
+}
+
+/* Something was stored. */
+static void note_room(struct daemon *d)
+{
+	if (!retry_attempts(&d->hold))
+		return;
+	retry_reset(&d->hold);
+	log_limited(&d->fullness, LOG_LEVEL_INFO,
+		"spool: there is room again, the intake goes on");
 }
 
 /* The disk is full: the turn is undone, but what has arrived on the other side
@@ -283,6 +318,7 @@ static int undo(struct daemon *d)
 	int r;
 
 	db_rollback(d->db);
+	db_make_room(d->db);
 	if (state_reload(d->state) < 0 ||
 		session_rolled_back(mqtt_session(d->mqtt)) < 0 ||
 		session_rolled_back(uplink_session(d->uplink)) < 0)
@@ -311,8 +347,8 @@ static int commit(void *userdata)
 		all_stored(d);
 		if (d->intake.is_refused)
 			hold_intake(d);
-		else if (!d->is_held)
-			retry_reset(&d->hold);
+		else if (d->intake.has_up && !d->is_held)
+			note_room(d);
 	}
 	memset(&d->intake, 0, sizeof(d->intake));
 	if (r < 0)
@@ -338,6 +374,7 @@ static void on_change(void *userdata)
 	if (d->is_stopping && session_is_closed(mqtt_session(d->mqtt)) &&
 		session_is_closed(uplink_session(d->uplink)))
 		sd_event_exit(d->event, EXIT_SUCCESS);
+	status_send(&d->status, d->uplink, d->state, d->is_held);
 }
 
 static int on_tick(sd_event_source *s, uint64_t usec, void *userdata)
@@ -352,6 +389,8 @@ static int on_tick(sd_event_source *s, uint64_t usec, void *userdata)
 		return 0;
 	}
 	release_intake(d);
+	if (ports_have_losses(d->ports))
+		turn_due(d->turn, 0);
 	status_send(&d->status, d->uplink, d->state, d->is_held);
 	return 0;
 }
@@ -364,7 +403,7 @@ static int on_stop_signal(
 	(void)s;
 	if (d->is_stopping)
 		return 0;
-	log_info("stopping: signal %u", si->ssi_signo);
+	log_info("stopping: SIG%s", sigabbrev_np((int)si->ssi_signo));
 	sd_notify(0, "STOPPING=1");
 	d->is_stopping = true;
 	d->stop_usec = now_boot_usec() + STOP_USEC;
@@ -404,8 +443,10 @@ static int reload(struct daemon *d)
 	if (r < 0)
 		log_lines(text);
 	free(text);
-	if (r == 0 && conf->spool.max_bytes != d->conf->spool.max_bytes)
+	if (r == 0 && conf->spool.max_bytes != d->conf->spool.max_bytes) {
 		log_warning("reload: spool.max_size changes at the next start");
+		conf->spool.max_bytes = d->conf->spool.max_bytes;
+	}
 	if (r == 0)
 		r = apply(d, conf);
 	if (r < 0)
@@ -597,7 +638,7 @@ int daemon_new(const char *config, const char *state_dir, struct conf *conf,
 	}
 	d->conf = conf;
 	d->config = strdup(config);
-	retry_init(&d->hold, USEC_PER_SEC, 60 * USEC_PER_SEC, 0);
+	retry_init(&d->hold, HOLD_MIN_USEC, HOLD_MAX_USEC, 0);
 	r = d->config ? make_loop(d) : -ENOMEM;
 	if (r == 0)
 		r = open_spool(d, state_dir);

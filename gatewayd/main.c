@@ -121,7 +121,10 @@ static int make_state_dir(const char *dir)
 {
 	if (mkdir(dir, 0700) == 0 || errno == EEXIST)
 		return 0;
-	return log_fail(-errno, "cannot make the state directory '%s'", dir);
+	return log_fail(-errno,
+		"cannot make the state directory '%s' (make it, or name "
+		"another one with --state-dir)",
+		dir);
 }
 
 static int run(const struct arguments *a, struct conf *conf)

@@ -19,6 +19,7 @@
 #include "localbus/serial.h"
 #include "spool/db.h"
 #include "spool/replay.h"
+#include "spool/state.h"
 
 /* One line is out at a time, so one name for it does. */
 #define TAG 1
@@ -32,6 +33,8 @@ struct port {
 	char *topic;
 	bool with_topic; /* down = "topic" */
 	bool is_kept;    /* while configuring */
+	uint64_t lost;        /* lines dropped, that are counted on disk */
+	uint64_t lost_stored; /* those in the open transaction */
 	struct serial_options options; /* its strings are ours */
 };
 
@@ -212,11 +215,17 @@ static void feed(void *userdata)
 	struct ports *p = userdata;
 	struct port *port;
 
-	for (port = p->first; port; port = port->next)
+	for (port = p->first; port; port = port->next) {
+		bool had_done = replay_has_done(port->replay);
+
 		if (serial_is_open(port->serial) &&
 			replay_fill(port->replay, send_row, port) < 0)
 			log_error("serial %s: its messages cannot be read",
 				port->name);
+		/* A damaged row is dropped: another turn for the next one. */
+		if (!had_done && replay_has_done(port->replay))
+			turn_due(p->turn, 0);
+	}
 }
 
 int ports_new(struct sd_event *event, struct turn *turn, struct db *db,
@@ -339,13 +348,43 @@ void ports_pause(struct ports *p, bool is_paused)
 		serial_pause(port->serial, is_paused);
 }
 
+/* Lines that were too long or cut off, since it was made. */
+static uint64_t lost_lines(const struct port *port)
+{
+	struct serial_counters c;
+
+	serial_get_counters(port->serial, &c);
+	return c.in.too_long + c.in.partial;
+}
+
+bool ports_have_losses(const struct ports *p)
+{
+	const struct port *port;
+
+	for (port = p->first; port; port = port->next)
+		if (lost_lines(port) != port->lost)
+			return true;
+	return false;
+}
+
+static int store(struct port *port)
+{
+	uint64_t lost = lost_lines(port);
+
+	if (lost != port->lost)
+		state_count(
+			port->ports->state, STATE_REFUSED, lost - port->lost);
+	port->lost_stored = lost;
+	return replay_store(port->replay);
+}
+
 int ports_store(struct ports *p)
 {
 	struct port *port;
 	int r = 0;
 
 	for (port = p->first; port && r == 0; port = port->next)
-		r = replay_store(port->replay);
+		r = store(port);
 	return r;
 }
 
@@ -353,6 +392,8 @@ void ports_stored(struct ports *p)
 {
 	struct port *port;
 
-	for (port = p->first; port; port = port->next)
+	for (port = p->first; port; port = port->next) {
+		port->lost = port->lost_stored;
 		replay_stored(port->replay);
+	}
 }

@@ -49,4 +49,7 @@ void ports_close(struct ports *p);
 CHECKED int ports_store(struct ports *p);
 void ports_stored(struct ports *p);
 
+/* Whether lines were dropped that ports_store() has not counted yet. */
+bool ports_have_losses(const struct ports *p);
+
 #endif

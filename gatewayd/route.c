@@ -10,6 +10,9 @@
 #include "gatewayd/conf.h"
 
 #define FILTER_BYTES 1024
+/* mosquitto ends the connection over a topic with more (its limit is fixed),
+ * and would do so again and again. */
+#define SLASHES_MAX 200
 
 struct rule {
 	bool is_up;
@@ -29,6 +32,31 @@ struct route {
 	struct filters cloud;
 };
 
+/* With MQTT 5 a broker may send a message once for each subscription that takes
+ * it (3.3.4), and mosquitto does: so there is none within another. */
+static bool is_covered(const struct filters *f, const char *mqtt)
+{
+	size_t i;
+
+	for (i = 0; i < f->n; i++)
+		if (topic_filter_covers(f->list[i], mqtt))
+			return true;
+	return false;
+}
+
+static void drop_covered(struct filters *f, const char *mqtt)
+{
+	size_t kept = 0;
+	size_t i;
+
+	for (i = 0; i < f->n; i++)
+		if (topic_filter_covers(mqtt, f->list[i]))
+			free(f->list[i]);
+		else
+			f->list[kept++] = f->list[i];
+	f->n = kept;
+}
+
 static int add_filter(struct filters *f, const char *prefix, const char *filter)
 {
 	char mqtt[FILTER_BYTES];
@@ -36,6 +64,9 @@ static int add_filter(struct filters *f, const char *prefix, const char *filter)
 
 	if (r < 0)
 		return r;
+	if (is_covered(f, mqtt))
+		return 0;
+	drop_covered(f, mqtt);
 	f->list[f->n] = strdup(mqtt);
 	if (!f->list[f->n])
 		return -ENOMEM;
@@ -113,10 +144,22 @@ struct route *route_free(struct route *r)
 	return NULL;
 }
 
+static bool has_too_many_levels(const char *topic)
+{
+	unsigned n = 0;
+
+	while ((topic = strchr(topic, '/'))) {
+		topic++;
+		n++;
+	}
+	return n > SLASHES_MAX;
+}
+
 /* What the broker keeps for itself never passes, whatever a filter says. */
 static bool may_pass(const char *topic)
 {
 	return topic_is_valid(topic, strlen(topic)) &&
+	       !has_too_many_levels(topic) &&
 	       strncmp(topic, "$SYS/", 5) && strcmp(topic, "$SYS") &&
 	       strncmp(topic, "$CONTROL/", 9) && strncmp(topic, "$share/", 7);
 }
@@ -160,7 +203,7 @@ int route_up(const struct route *r, const char *topic, char *ret_topic,
 				return -ENOBUFS;
 			memcpy(ret_topic, r->rules[i].prefix, prefix);
 			memcpy(ret_topic + prefix, topic, bytes);
-			return 0;
+			return may_pass(ret_topic) ? 0 : ROUTE_BAD_TOPIC;
 		}
 		if (e != ROUTE_NONE)
 			outcome = e;

@@ -41,8 +41,8 @@ CHECKED int route_up(const struct route *r, const char *topic, char *ret_topic,
 CHECKED int route_down(const struct route *r, const char *topic,
 	const char **ret_topic, char ret_device[ROUTE_DEVICE_BYTES]);
 
-/* What to subscribe to on the local broker and in the cloud, MQTT form;
- * borrowed until route_free(). */
+/* What to subscribe to on the local broker and in the cloud, MQTT form; none of
+ * them lies within another.  Borrowed until route_free(). */
 char *const *route_local_filters(const struct route *r, size_t *ret_n);
 char *const *route_cloud_filters(const struct route *r, size_t *ret_n);
 

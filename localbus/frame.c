@@ -36,16 +36,22 @@ struct frame *frame_free(struct frame *f)
 
 static void end_line(struct frame *f, frame_record *on_record, void *userdata)
 {
-	if (f->is_overlong || f->n > f->max_bytes) {
-		f->counters.too_long++;
-	} else if (f->n == 0) {
+	if (!f->is_overlong && f->n == 0) {
 		f->counters.empty++;
-	} else {
+	} else if (!f->is_overlong) {
 		f->counters.records++;
 		on_record(userdata, f->buf, f->n);
 	}
 	f->n = 0;
 	f->is_overlong = false;
+}
+
+/* Counted at once: the line may never end. */
+static void set_overlong(struct frame *f)
+{
+	if (!f->is_overlong)
+		f->counters.too_long++;
+	f->is_overlong = true;
 }
 
 static void add_bytes(struct frame *f, const uint8_t *bytes, size_t n)
@@ -54,13 +60,17 @@ static void add_bytes(struct frame *f, const uint8_t *bytes, size_t n)
 
 	if (n > room) {
 		/* Keep the last byte: it may be the CR of the line end. */
-		f->is_overlong = true;
+		set_overlong(f);
 		f->buf[0] = bytes[n - 1];
 		f->n = 1;
 		return;
 	}
 	memcpy(f->buf + f->n, bytes, n);
 	f->n += n;
+	/* One too many, unless it is that CR. */
+	if (f->n > f->max_bytes &&
+		!(f->line_end == FRAME_CRLF && f->buf[f->n - 1] == '\r'))
+		set_overlong(f);
 }
 
 /* Whether the LF that comes next ends the line; takes its CR off. */
@@ -95,7 +105,7 @@ void frame_push(struct frame *f, const uint8_t *bytes, size_t n,
 
 void frame_reset(struct frame *f)
 {
-	if (f->n || f->is_overlong)
+	if (f->n && !f->is_overlong)
 		f->counters.partial++;
 	f->n = 0;
 	f->is_overlong = false;

@@ -16,8 +16,9 @@ struct frame_counters {
 	uint64_t bytes;
 	uint64_t records;
 	uint64_t empty;    /* lines without a byte: no record */
-	uint64_t too_long; /* lines beyond max_bytes: discarded whole */
-	uint64_t partial;  /* lines cut off by frame_reset() */
+	uint64_t too_long; /* lines beyond max_bytes: discarded whole, and
+			    * counted as soon as this is seen */
+	uint64_t partial;  /* other lines cut off by frame_reset() */
 };
 
 /* A record without its line end; borrowed for the call. */

@@ -18,9 +18,10 @@
 #define KEEPALIVE_SEC 20
 #define CONNECT_TIMEOUT_USEC (5 * USEC_PER_SEC)
 #define ACK_TIMEOUT_USEC (20 * USEC_PER_SEC)
-/* A broker on the same machine comes back fast and costs nothing to ask. */
+/* A broker on the same machine comes back fast and costs nothing to ask; and
+ * what it acknowledges while we have no session there would pass us by. */
 #define RETRY_MIN_USEC (200 * USEC_PER_MSEC)
-#define RETRY_MAX_USEC (5 * USEC_PER_SEC)
+#define RETRY_MAX_USEC USEC_PER_SEC
 
 struct mqtt {
 	struct session *session;

@@ -37,30 +37,53 @@ static int on_inotify(sd_event_source *s, const struct inotify_event *e,
 	return 0;
 }
 
-/* Watch the nearest folder above path that exists. */
-static int watch(struct portwatch *w)
+/* Watch the nearest folder above path that exists: 0, or 1 if it is watched
+ * already.  The old watch stays until the new one is there. */
+static int watch_nearest(struct portwatch *w)
 {
 	char *folder = strdup(w->path);
+	sd_event_source *source = NULL;
 	int r = -ENOENT;
 	char *slash;
 
 	if (!folder)
 		return -ENOMEM;
-	while (r == -ENOENT && (slash = strrchr(folder, '/'))) {
-		slash[slash == folder] = '\0'; /* "/" stays */
-		if (w->inotify && !w->is_gone && !strcmp(folder, w->folder)) {
-			free(folder);
-			return 0;
-		}
+	if (w->is_gone)
 		w->inotify = sd_event_source_disable_unref(w->inotify);
-		r = sd_event_add_inotify(w->event, &w->inotify, folder, MASK,
+	while ((r == -ENOENT || r == -ENOTDIR) && strcmp(folder, "/") &&
+		(slash = strrchr(folder, '/'))) {
+		slash[slash == folder] = '\0'; /* "/" stays */
+		if (w->inotify && !strcmp(folder, w->folder)) {
+			free(folder);
+			return 1;
+		}
+		r = sd_event_add_inotify(w->event, &source, folder, MASK,
 			on_inotify, w);
-		if (slash == folder)
-			break;
 	}
+	if (r < 0) {
+		free(folder);
+		return r;
+	}
+	sd_event_source_set_description(source, "port-folder");
+	/* All of a burst first, then w->changed: else they take turns. */
+	sd_event_source_set_priority(source, SD_EVENT_PRIORITY_NORMAL - 1);
+	sd_event_source_disable_unref(w->inotify);
+	w->inotify = source;
 	free(w->folder);
 	w->folder = folder;
 	w->is_gone = false;
+	return 0;
+}
+
+/* Look again until the nearest one is watched: a folder may have come between
+ * the look for it and the watch on the one above. */
+static int watch(struct portwatch *w)
+{
+	int r;
+
+	do
+		r = watch_nearest(w);
+	while (r == 0);
 	return r < 0 ? r : 0;
 }
 

@@ -73,7 +73,8 @@ static void fill(struct termios *t, const struct tty_options *o)
 	cfsetospeed(t, to_speed(o->baud));
 }
 
-/* tcsetattr() succeeds when it could set anything at all (POSIX). */
+/* tcsetattr() succeeds when it could set anything at all (POSIX); glibc's says
+ * EINVAL all the same if that leaves out the parity or the size. */
 static int set_line(int fd, const struct tty_options *o, char *reason,
 	size_t size)
 {
@@ -84,14 +85,17 @@ static int set_line(int fd, const struct tty_options *o, char *reason,
 	if (tcgetattr(fd, &want) < 0)
 		return -errno;
 	fill(&want, o);
-	if (tcsetattr(fd, TCSANOW, &want) < 0 || tcgetattr(fd, &have) < 0)
+	if (tcsetattr(fd, TCSANOW, &want) < 0 && errno != EINVAL)
 		return -errno;
+	if (tcgetattr(fd, &have) < 0)
+		return -errno;
+	if ((have.c_lflag & (ICANON | ECHO)) || (have.c_oflag & OPOST))
+		return -EINVAL; /* not even raw */
 	if ((want.c_cflag & mask) != (have.c_cflag & mask) ||
 		cfgetospeed(&want) != cfgetospeed(&have))
 		snprintf(reason, size,
 			"its driver did not take all of baud, data_bits, "
 			"parity, stop_bits and flow");
-	tcflush(fd, TCIOFLUSH);
 	return 0;
 }
 

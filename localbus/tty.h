@@ -19,6 +19,8 @@ struct tty_options {
 };
 
 /* Open device without blocking, for us alone (flock), raw, with the line set.
+ * What the kernel still holds from before is kept: it may be a record that
+ * came while we were restarted.
  *
  * Returns the descriptor, the caller's; or -errno, and a text with what to do
  * in ret_reason.  ret_reason is also written, and the descriptor returned,

@@ -1,13 +1,20 @@
 /* The spool's connection.  It knows the tables' definitions but not what is in
- * them; not MQTT, not the event loop. */
+ * them; not MQTT, not the event loop.
+ *
+ * On a full disk rows must still be removed, or there would never be room.  A
+ * removal appends to the WAL, and the WAL is copied into the file: both have
+ * their blocks in advance.  reserve() allocates those of the WAL once, and
+ * those of the file before a transaction makes it grow. */
 #include "spool/db.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <sqlite3.h>
 
@@ -16,12 +23,16 @@
 #define PAGE_BYTES 4096
 #define SCHEMA_VERSION 1
 #define APPLICATION_ID 0x67776473 /* "gwds", for file(1) */
-#define CACHE_KIB 1024
+#define CACHE_KIB 512
 /* The cache, and what a transaction needs beside it. */
-#define CACHE_PAGES 320
+#define CACHE_PAGES 176
 /* Pages in the WAL after which it is copied back: 4 MiB, so that a burst does
- * not checkpoint in each turn and flash does not hold much twice. */
-#define CHECKPOINT_PAGES 1024
+ * not checkpoint in each turn and flash does not hold much twice; less for a
+ * small spool. */
+#define CHECKPOINT_PAGES_MAX 1024
+#define CHECKPOINT_PAGES_MIN 64
+#define FRAME_BYTES (PAGE_BYTES + 24) /* a page in the WAL */
+#define GROW_PAGES 256 /* reserved at once for the file */
 
 struct db {
 	sqlite3 *sqlite;
@@ -29,8 +40,13 @@ struct db {
 	sqlite3_stmt *commit;
 	sqlite3_stmt *page_count;
 	sqlite3_stmt *freelist_count;
+	char *path;
+	int fd; /* of the file, for reserve(); closed after SQLite's: its locks
+		 * would go with the first one that is closed */
 	uint64_t max_pages;
+	uint64_t reserved_pages; /* of the file, their blocks are there */
 	int wal_pages;
+	int checkpoint_pages;
 	bool checkpoint_failed; /* said once */
 };
 
@@ -150,11 +166,75 @@ static int on_wal(void *userdata, sqlite3 *sqlite, const char *name, int pages)
 	return SQLITE_OK;
 }
 
+static uint64_t pragma_value(sqlite3_stmt *st)
+{
+	uint64_t value = 0;
+
+	if (sqlite3_step(st) == SQLITE_ROW)
+		value = (uint64_t)sqlite3_column_int64(st, 0);
+	sqlite3_reset(st);
+	return value;
+}
+
+/* Have blocks for the first `bytes` of fd; its size stays.  False: the disk is
+ * full.  Where the file system cannot do that there is no promise. */
+static bool allocate(int fd, uint64_t bytes)
+{
+	return fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes) == 0 ||
+	       (errno != ENOSPC && errno != EDQUOT);
+}
+
+static bool reserve_wal(struct db *db)
+{
+	uint64_t pages = (uint64_t)db->checkpoint_pages;
+	bool done = true;
+	char *path;
+	int fd;
+
+	if (asprintf(&path, "%s-wal", db->path) < 0)
+		return false;
+	fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	free(path);
+	if (fd >= 0) {
+		/* What a removal takes beyond is a quarter at most. */
+		done = allocate(fd, (pages + pages / 4) * FRAME_BYTES);
+		close(fd); /* SQLite has no locks on this one */
+	}
+	return done;
+}
+
+/* Blocks for a file of `pages`.  False: the disk is full, do not grow. */
+static bool reserve(struct db *db, uint64_t pages)
+{
+	uint64_t more = pages + GROW_PAGES;
+
+	if (pages <= db->reserved_pages)
+		return true;
+	if (more > db->max_pages)
+		more = db->max_pages;
+	if (more < pages)
+		more = pages;
+	if (!reserve_wal(db))
+		return false;
+	if (!allocate(db->fd, more * PAGE_BYTES)) {
+		more = pages; /* these may be there from before */
+		if (!allocate(db->fd, more * PAGE_BYTES))
+			return false;
+	}
+	db->reserved_pages = more;
+	return true;
+}
+
 static int limit_size(struct db *db, uint64_t max_bytes)
 {
 	char sql[64];
 
 	db->max_pages = max_bytes / PAGE_BYTES;
+	db->checkpoint_pages = CHECKPOINT_PAGES_MAX;
+	if (db->max_pages / 4 < CHECKPOINT_PAGES_MAX)
+		db->checkpoint_pages = (int)(db->max_pages / 4);
+	if (db->checkpoint_pages < CHECKPOINT_PAGES_MIN)
+		db->checkpoint_pages = CHECKPOINT_PAGES_MIN;
 	snprintf(sql, sizeof(sql), "PRAGMA max_page_count=%" PRIu64,
 		db->max_pages);
 	return exec(db, sql, "limit size");
@@ -204,6 +284,10 @@ int db_open(const char *path, uint64_t max_bytes, struct db **ret_db)
 
 	if (!db)
 		return -ENOMEM;
+	db->fd = -1;
+	db->path = strdup(path);
+	if (!db->path)
+		return -ENOMEM;
 	mask = umask(0077); /* other people's data */
 	rc = sqlite3_open_v2(path, &db->sqlite,
 		SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
@@ -224,6 +308,11 @@ int db_open(const char *path, uint64_t max_bytes, struct db **ret_db)
 		r = prepare_all(db);
 	if (r < 0)
 		return explain_open(db, path, r);
+	/* Not there with ":memory:", as in tests: then reserve() does
+	 * nothing. */
+	db->fd = open(path, O_RDWR | O_CLOEXEC);
+	/* Fails on a full disk: then nothing that makes it grow gets in. */
+	(void)reserve(db, pragma_value(db->page_count));
 	sqlite3_wal_hook(db->sqlite, on_wal, db);
 	*ret_db = TAKE(db);
 	return 0;
@@ -239,11 +328,18 @@ struct db *db_close(struct db *db)
 	sqlite3_finalize(db->commit);
 	sqlite3_finalize(db->page_count);
 	sqlite3_finalize(db->freelist_count);
-	/* The WAL stays, so that its blocks are there on a full disk. */
-	if (db->sqlite)
+	/* The WAL stays as it is, so that its blocks are there on a full
+	 * disk. */
+	if (db->sqlite) {
+		(void)sqlite3_exec(db->sqlite, "PRAGMA journal_size_limit=-1",
+			NULL, NULL, NULL);
 		sqlite3_file_control(db->sqlite, "main",
 			SQLITE_FCNTL_PERSIST_WAL, &keep);
+	}
 	sqlite3_close(db->sqlite); /* rolls back */
+	if (db->fd >= 0)
+		close(db->fd);
+	free(db->path);
 	free(db);
 	return NULL;
 }
@@ -270,9 +366,14 @@ int db_run(struct db *db, struct sqlite3_stmt *stmt, const char *what)
 	return r;
 }
 
+bool db_is_in_transaction(const struct db *db)
+{
+	return !sqlite3_get_autocommit(db->sqlite);
+}
+
 int db_begin(struct db *db)
 {
-	if (!sqlite3_get_autocommit(db->sqlite))
+	if (db_is_in_transaction(db))
 		return 0;
 	return db_run(db, db->begin, "begin") ? -EIO : 0;
 }
@@ -281,9 +382,11 @@ int db_commit(struct db *db)
 {
 	int r;
 
-	if (sqlite3_get_autocommit(db->sqlite))
+	if (!db_is_in_transaction(db))
 		return 0;
-	r = db_run(db, db->commit, "commit");
+	r = reserve(db, pragma_value(db->page_count))
+		    ? db_run(db, db->commit, "commit")
+		    : DB_FULL;
 	if (r)
 		db_rollback(db);
 	return r;
@@ -292,33 +395,29 @@ int db_commit(struct db *db)
 void db_rollback(struct db *db)
 {
 	/* SQLite may have done it on its own after SQLITE_FULL. */
-	if (!sqlite3_get_autocommit(db->sqlite))
+	if (db_is_in_transaction(db))
 		(void)exec(db, "ROLLBACK", "roll back");
 }
 
-void db_checkpoint(struct db *db)
+void db_make_room(struct db *db)
 {
-	int rc;
-
-	if (db->wal_pages < CHECKPOINT_PAGES)
-		return;
-	rc = sqlite3_wal_checkpoint_v2(
+	int rc = sqlite3_wal_checkpoint_v2(
 		db->sqlite, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
 	if (rc == SQLITE_OK)
 		db->wal_pages = 0;
 	else if (!db->checkpoint_failed)
 		db_fail(db, "copy the WAL into the file; it is tried again");
 	db->checkpoint_failed = rc != SQLITE_OK;
+	/* SQLite has cut the file to its size, and with that what was reserved
+	 * beyond. */
+	db->reserved_pages = 0;
+	(void)reserve(db, pragma_value(db->page_count));
 }
 
-static uint64_t pragma_value(sqlite3_stmt *st)
+void db_checkpoint(struct db *db)
 {
-	uint64_t value = 0;
-
-	if (sqlite3_step(st) == SQLITE_ROW)
-		value = (uint64_t)sqlite3_column_int64(st, 0);
-	sqlite3_reset(st);
-	return value;
+	if (db->wal_pages >= db->checkpoint_pages)
+		db_make_room(db);
 }
 
 uint64_t db_free_bytes(struct db *db)

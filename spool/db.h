@@ -42,11 +42,17 @@ CHECKED int db_begin(struct db *db);
  * may succeed the next time with the data lost). */
 CHECKED int db_commit(struct db *db);
 
+bool db_is_in_transaction(const struct db *db);
+
 /* Forget the transaction, if there is one. */
 void db_rollback(struct db *db);
 
 /* Copy a grown WAL into the file.  To be called when nobody waits for us. */
 void db_checkpoint(struct db *db);
+
+/* Copy the WAL into the file, however small it is: after DB_FULL, so that what
+ * is removed next finds room in it.  Not within a transaction. */
+void db_make_room(struct db *db);
 
 /* Bytes that may still be stored under max_bytes, as far as the file knows;
  * the disk may have less. */

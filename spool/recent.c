@@ -1,25 +1,41 @@
-/* A ring of packet identifiers and checksums.  Knows no broker. */
+/* A ring of packet identifiers and checksums.  Knows no broker.
+ *
+ * On disk it lies in blocks, each a value of the state, so that a turn writes
+ * one or two of them however large the ring is.  A block of an earlier
+ * generation, so of a session that the broker has forgotten, does not count. */
 #include "spool/recent.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/crc32c.h"
 #include "spool/state.h"
 
+#define BLOCK_ENTRIES 256
+#define KEY_BYTES 64
+
 struct entry {
 	uint32_t mid;
 	uint32_t crc;
 };
 
+struct block {
+	uint32_t generation;
+	uint32_t unused;
+	uint64_t count; /* entries ever, when it was written */
+	struct entry entries[BLOCK_ENTRIES];
+};
+
 struct recent {
 	struct state *state; /* borrowed */
 	char *key;
-	bool is_resuming;
-	bool is_changed;
-	unsigned size;
-	unsigned next; /* where the next entry goes */
+	uint32_t generation;
+	bool is_new_generation; /* not stored yet */
+	uint64_t count;         /* entries ever; the next goes to its modulo */
+	uint64_t stored;        /* of these, the first ones that are stored */
+	unsigned n_blocks;
 	struct entry ring[];
 };
 
@@ -30,42 +46,84 @@ static uint32_t checksum(const struct msg *msg)
 	return crc32c(crc, msg->payload, msg->payload_bytes);
 }
 
-static size_t ring_bytes(const struct recent *r)
+static unsigned n_entries(const struct recent *r)
 {
-	return r->size * sizeof(r->ring[0]);
+	return r->n_blocks * BLOCK_ENTRIES;
 }
 
-int recent_reload(struct recent *r)
+static void block_key(const struct recent *r, unsigned i, char ret[KEY_BYTES])
 {
+	snprintf(ret, KEY_BYTES, "%s.%u", r->key, i);
+}
+
+static int load_block(struct recent *r, unsigned i)
+{
+	struct block b;
+	char key[KEY_BYTES];
 	size_t bytes;
 	int err;
 
-	memset(r->ring, 0, ring_bytes(r));
-	r->next = 0;
-	r->is_changed = false;
-	err = state_get(r->state, r->key, r->ring, ring_bytes(r), &bytes);
-	/* Of another size: the ring was configured otherwise then.  Nothing is
-	 * lost without it, at worst a message comes twice. */
-	if (err == -ENOBUFS)
+	block_key(r, i, key);
+	err = state_get(r->state, key, &b, sizeof(b), &bytes);
+	if (err < 0)
+		return err == -ENOBUFS ? 0 : err; /* not of ours */
+	if (bytes != sizeof(b) || b.generation != r->generation)
 		return 0;
+	memcpy(r->ring + (size_t)i * BLOCK_ENTRIES, b.entries,
+		sizeof(b.entries));
+	if (b.count > r->count)
+		r->count = b.count;
+	return 0;
+}
+
+static int load(struct recent *r)
+{
+	uint32_t generation = 0;
+	size_t bytes;
+	unsigned i;
+	int err;
+
+	memset(r->ring, 0, n_entries(r) * sizeof(r->ring[0]));
+	r->count = 0;
+	err = state_get(
+		r->state, r->key, &generation, sizeof(generation), &bytes);
+	if (err == -ENOBUFS)
+		err = 0; /* not of ours: at worst a message comes twice */
+	r->generation = generation;
+	for (i = 0; err == 0 && i < r->n_blocks; i++)
+		err = load_block(r, i);
+	r->stored = r->count;
+	return err;
+}
+
+/* The broker's forgetting is not undone by our rollback. */
+int recent_reload(struct recent *r)
+{
+	uint32_t generation = r->generation;
+	int err = load(r);
+
+	if (err == 0 && r->generation != generation)
+		recent_resume(r, false);
 	return err;
 }
 
 int recent_new(struct state *state, const char *key, unsigned size,
 	struct recent **ret_recent)
 {
+	unsigned n_blocks = (size + BLOCK_ENTRIES - 1) / BLOCK_ENTRIES;
 	SCOPED(recent_freep)
-	struct recent *r = calloc(1, sizeof(*r) + size * sizeof(r->ring[0]));
+	struct recent *r = calloc(
+		1, sizeof(*r) + n_blocks * BLOCK_ENTRIES * sizeof(r->ring[0]));
 	int err;
 
 	if (!r)
 		return -ENOMEM;
 	r->state = state;
-	r->size = size;
+	r->n_blocks = n_blocks;
 	r->key = strdup(key);
 	if (!r->key)
 		return -ENOMEM;
-	err = recent_reload(r);
+	err = load(r);
 	if (err < 0)
 		return err;
 	*ret_recent = TAKE(r);
@@ -83,56 +141,71 @@ struct recent *recent_free(struct recent *r)
 
 void recent_resume(struct recent *r, bool session_present)
 {
-	r->is_resuming = session_present;
-	if (!session_present) {
-		memset(r->ring, 0, ring_bytes(r));
-		r->next = 0;
-		r->is_changed = true;
-	}
+	if (session_present)
+		return;
+	memset(r->ring, 0, n_entries(r) * sizeof(r->ring[0]));
+	r->count = 0;
+	r->stored = 0;
+	r->generation++;
+	r->is_new_generation = true;
 }
 
 bool recent_is_repeated(struct recent *r, unsigned mid, const struct msg *msg)
 {
+	unsigned n = n_entries(r);
 	uint32_t crc;
 	unsigned i;
 
-	if (!r->is_resuming || mid == 0)
+	if (mid == 0)
 		return false;
 	crc = checksum(msg);
-	for (i = 0; i < r->size; i++)
+	for (i = 0; i < n; i++)
 		if (r->ring[i].mid == mid && r->ring[i].crc == crc)
 			return true;
-	r->is_resuming = false;
 	return false;
 }
 
 void recent_add(struct recent *r, unsigned mid, const struct msg *msg)
 {
+	struct entry *e = &r->ring[r->count % n_entries(r)];
+
 	if (mid == 0)
 		return;
-	r->ring[r->next].mid = mid;
-	r->ring[r->next].crc = checksum(msg);
-	r->next = (r->next + 1) % r->size;
-	r->is_changed = true;
+	e->mid = mid;
+	e->crc = checksum(msg);
+	r->count++;
 }
 
-/* Stored from the oldest on, so that `next` need not be stored. */
+static int store_block(struct recent *r, unsigned i)
+{
+	struct block b = {.generation = r->generation, .count = r->count};
+	char key[KEY_BYTES];
+
+	memcpy(b.entries, r->ring + (size_t)i * BLOCK_ENTRIES,
+		sizeof(b.entries));
+	block_key(r, i, key);
+	return state_set(r->state, key, &b, sizeof(b));
+}
+
 int recent_store(struct recent *r)
 {
-	struct entry *sorted;
-	size_t tail = (r->size - r->next) * sizeof(r->ring[0]);
-	int err;
+	uint64_t i;
+	int err = 0;
 
-	if (!r->is_changed)
-		return 0;
-	sorted = malloc(ring_bytes(r));
-	if (!sorted)
-		return -ENOMEM;
-	memcpy(sorted, r->ring + r->next, tail);
-	memcpy((char *)sorted + tail, r->ring, ring_bytes(r) - tail);
-	err = state_set(r->state, r->key, sorted, ring_bytes(r));
-	free(sorted);
-	if (err == 0)
-		r->is_changed = false;
-	return err;
+	if (r->is_new_generation)
+		err = state_set(r->state, r->key, &r->generation,
+			sizeof(r->generation));
+	if (err)
+		return err;
+	r->is_new_generation = false;
+	if (r->count - r->stored > n_entries(r))
+		r->stored = r->count - n_entries(r);
+	for (i = r->stored / BLOCK_ENTRIES;
+		r->stored < r->count && i * BLOCK_ENTRIES < r->count; i++) {
+		err = store_block(r, (unsigned)(i % r->n_blocks));
+		if (err)
+			return err;
+	}
+	r->stored = r->count;
+	return 0;
 }

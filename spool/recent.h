@@ -14,15 +14,16 @@ struct state;
  *
  * A kill between our commit and the broker's receipt of the PUBACK makes it
  * send again, when the session resumes, what we have: MQTT 3.1.1 and 5, 4.4.
- * These are the last messages stored, with the same packet identifiers, same
- * contents and in the same order, ahead of anything new (4.6).  So a ring of
- * as many messages as can be unacknowledged is enough; it is stored in the
+ * These are the last messages stored, with the same packet identifiers and
+ * contents, and with the DUP flag (3.3.1.1); without that flag a message is new
+ * whatever its identifier, which many brokers soon use again.  So a ring of as
+ * many messages as can be unacknowledged is enough; it is stored in the
  * transaction of the messages themselves. */
 struct recent;
 
-/* key: the name of its value in the state; size: how many messages the broker
- * may have unacknowledged.  state is borrowed and outlives it, key is copied.
- * Reads what is stored.  0 or -errno. */
+/* key: the name of its values in the state; size: how many messages the broker
+ * may have unacknowledged, rounded up to 256.  state is borrowed and outlives
+ * it, key is copied.  Reads what is stored.  0 or -errno. */
 CHECKED int recent_new(struct state *state, const char *key, unsigned size,
 	struct recent **ret_recent);
 
@@ -33,18 +34,18 @@ DEFINE_SCOPED(struct recent *, recent_free);
  * repeat; else it has forgotten, and so do we. */
 void recent_resume(struct recent *r, bool session_present);
 
-/* Whether this message is a repetition of one that is stored.  The first one
- * that is not ends the search until the next recent_resume().  mid 0 (QoS 0)
- * is never repeated. */
+/* Whether this message, which has the DUP flag, repeats one that is stored.
+ * mid 0 (QoS 0) is never repeated. */
 bool recent_is_repeated(struct recent *r, unsigned mid, const struct msg *msg);
 
 /* The message goes into the transaction of this turn. */
 void recent_add(struct recent *r, unsigned mid, const struct msg *msg);
 
-/* Put the ring into the transaction, if it has changed.  0, DB_FULL, -errno. */
+/* Put what has changed into the transaction.  0, DB_FULL or -errno. */
 CHECKED int recent_store(struct recent *r);
 
-/* After a rollback: as it was.  0 or -errno. */
+/* After a rollback: as it was, but what the broker has forgotten stays so.
+ * 0 or -errno. */
 CHECKED int recent_reload(struct recent *r);
 
 #endif

@@ -23,6 +23,7 @@
 
 struct slot {
 	int64_t id;
+	size_t bytes; /* of topic and payload */
 	uint64_t sent_usec;
 	unsigned tag;
 	enum { SLOT_OUT, SLOT_ACKED, SLOT_DROPPED } is;
@@ -41,6 +42,7 @@ struct replay {
 	unsigned n;        /* slots in use, in the order of ids */
 	unsigned n_done;   /* of these, acknowledged or dropped */
 	unsigned n_stored; /* of these, deleted in the open transaction */
+	size_t n_bytes;    /* of all slots in use */
 	struct slot slots[];
 };
 
@@ -91,11 +93,13 @@ struct replay *replay_free(struct replay *p)
 	return NULL;
 }
 
-static struct slot *add_slot(struct replay *p, int64_t id)
+static struct slot *add_slot(struct replay *p, int64_t id, size_t bytes)
 {
 	struct slot *slot = &p->slots[p->n++];
 
+	p->n_bytes += bytes;
 	slot->id = id;
+	slot->bytes = bytes;
 	slot->sent_usec = now_boot_usec();
 	slot->tag = 0;
 	slot->is = SLOT_OUT;
@@ -155,17 +159,18 @@ static int offer(struct replay *p, replay_send *send, void *userdata)
 			"spool: message %" PRId64 " is damaged on disk: it is "
 			"dropped; check the storage medium",
 			id);
-		drop_slot(p, add_slot(p, id));
+		drop_slot(p, add_slot(p, id, 0));
 		p->cursor = id;
 		return 0;
 	}
 	r = send(userdata, id, &msg, &tag);
 	if (r == REPLAY_SKIP)
-		drop_slot(p, add_slot(p, id));
+		drop_slot(p, add_slot(p, id, 0));
 	else if (r)
 		return r;
 	else
-		add_slot(p, id)->tag = tag;
+		add_slot(p, id, strlen(msg.topic) + msg.payload_bytes)->tag =
+			tag;
 	p->cursor = id;
 	return 0;
 }
@@ -176,14 +181,15 @@ int replay_fill(struct replay *p, replay_send *send, void *userdata)
 	int rc = SQLITE_ROW;
 	int r = 0;
 
-	if (p->n >= p->limit)
+	if (replay_is_full(p))
 		return 0;
 	sqlite3_bind_int64(st, 1, p->cursor);
 	sqlite3_bind_int64(st, 2, p->limit - p->n);
 	if (p->dest && sqlite3_bind_blob(st, 3, p->dest, (int)strlen(p->dest),
 			       SQLITE_STATIC))
 		return db_fail(p->db, "replay: bind");
-	while (r == 0 && (rc = sqlite3_step(st)) == SQLITE_ROW)
+	while (r == 0 && !replay_is_full(p) &&
+		(rc = sqlite3_step(st)) == SQLITE_ROW)
 		r = offer(p, send, userdata);
 	if (rc != SQLITE_ROW && rc != SQLITE_DONE)
 		r = db_fail(p->db, "replay: read");
@@ -206,6 +212,16 @@ bool replay_ack(struct replay *p, unsigned tag, bool dropped)
 		return true;
 	}
 	return false;
+}
+
+bool replay_has_done(const struct replay *p)
+{
+	return p->n_done > 0;
+}
+
+bool replay_is_full(const struct replay *p)
+{
+	return p->n >= p->limit || p->n_bytes >= REPLAY_WINDOW_BYTES;
 }
 
 static void count(struct replay *p, const struct slot *slot)
@@ -245,6 +261,13 @@ int replay_store(struct replay *p)
 	return 0;
 }
 
+/* Take a slot along to the front of the window. */
+static void keep_slot(struct replay *p, unsigned *kept, unsigned i)
+{
+	p->n_bytes += p->slots[i].bytes;
+	p->slots[(*kept)++] = p->slots[i];
+}
+
 void replay_stored(struct replay *p)
 {
 	unsigned kept = 0;
@@ -252,9 +275,10 @@ void replay_stored(struct replay *p)
 
 	if (!p->n_stored)
 		return;
+	p->n_bytes = 0;
 	for (i = 0; i < p->n; i++)
 		if (p->slots[i].is == SLOT_OUT)
-			p->slots[kept++] = p->slots[i];
+			keep_slot(p, &kept, i);
 	p->n = kept;
 	p->n_done = 0;
 	p->n_stored = 0;
@@ -265,13 +289,12 @@ void replay_restart(struct replay *p)
 	unsigned kept = 0;
 	unsigned i;
 
+	p->n_bytes = 0;
 	for (i = 0; i < p->n; i++) {
-		if (p->slots[i].is == SLOT_OUT) {
-			if (p->slots[i].id <= p->cursor)
-				p->cursor = p->slots[i].id - 1;
-		} else {
-			p->slots[kept++] = p->slots[i];
-		}
+		if (p->slots[i].is != SLOT_OUT)
+			keep_slot(p, &kept, i);
+		else if (p->slots[i].id <= p->cursor)
+			p->cursor = p->slots[i].id - 1;
 	}
 	p->n = kept;
 }

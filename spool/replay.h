@@ -32,6 +32,10 @@ struct replay;
 typedef int replay_send(void *userdata, int64_t id, const struct msg *msg,
 	unsigned *ret_tag);
 
+/* What is out is also in the memory of the connection: no more is given out
+ * while so many bytes are. */
+#define REPLAY_WINDOW_BYTES ((size_t)4 << 20)
+
 /* Attach to an open spool.  dest: NULL for the cloud, else as in
  * queue_push_down().  window: how many rows may be out at once.  db and state
  * are borrowed, dest is copied.  0 or -errno. */
@@ -54,6 +58,11 @@ bool replay_ack(struct replay *p, unsigned tag, bool dropped);
 /* Drop a row that was just offered to send() and can never be sent; for use
  * by send(), which then returns REPLAY_SKIP. */
 enum { REPLAY_SKIP = 1 };
+
+/* Whether something was acknowledged or dropped and is not removed yet; and
+ * whether the window is full, so that nothing more goes out before it is. */
+bool replay_has_done(const struct replay *p);
+bool replay_is_full(const struct replay *p);
 
 /* Put the removal of what was acknowledged into the transaction.  May be
  * called again after a rollback: nothing is lost until replay_stored().  0,

@@ -26,9 +26,17 @@
 
 #define REASON_BYTES 512
 #define CHECK_USEC USEC_PER_SEC
+/* How long a removal may wait for a transaction that has to be made anyway.
+ * It costs nothing but a repetition after a kill, within the window. */
+#define LAZY_USEC (50 * USEC_PER_MSEC)
 /* A reason that stays the same is said again so often, not at each try. */
 #define REMIND_USEC (10 * 60 * USEC_PER_SEC)
+/* A connection that lasted so long was a good one: the next delay is short. */
+#define STEADY_USEC (5 * USEC_PER_SEC)
+/* A peer that does not even take our goodbye in this time is left without. */
+#define GOODBYE_USEC (4 * USEC_PER_SEC)
 #define SUBSCRIPTIONS_BYTES (64 * 1024)
+#define TAKEN_OVER 0x8e /* MQTT 5, 3.14.2.1: session taken over */
 
 struct session {
 	sd_event *event;     /* borrowed */
@@ -52,9 +60,13 @@ struct session {
 
 	bool is_wanted;   /* started, not stopped or held */
 	bool is_open;     /* from open to on_down */
+	uint64_t up_since_usec;
+	uint64_t closing_since_usec; /* DISCONNECT is queued; 0: it is not */
 	uint64_t quiet_since_usec; /* since when no PUBACK came */
 	sd_event_source *retry_timer;
 	sd_event_source *check_timer;
+	sd_event_source *lazy_timer; /* armed while removals wait */
+	bool is_store_due;           /* they have waited long enough */
 	struct retry retry;
 	uint64_t next_try_usec;
 
@@ -97,10 +109,12 @@ static void feed(void *userdata)
 {
 	struct session *s = userdata;
 	unsigned before;
+	bool had_done;
 
-	if (!s->io || !mqttio_is_up(s->io))
+	if (!s->io || !mqttio_is_up(s->io) || s->closing_since_usec)
 		return;
 	before = replay_out(s->replay);
+	had_done = replay_has_done(s->replay);
 	if (replay_fill(s->replay, send_row, s) < 0) {
 		snprintf(s->cut_reason, sizeof(s->cut_reason),
 			"the spool cannot be read");
@@ -109,6 +123,10 @@ static void feed(void *userdata)
 	}
 	if (before == 0)
 		s->quiet_since_usec = now_boot_usec();
+	/* Rows that can never be sent are dropped on the way, and may fill the
+	 * window: no PUBACK will bring the turn that removes them. */
+	if (!had_done && replay_has_done(s->replay))
+		turn_due(s->turn, 0);
 }
 
 void session_wake(struct session *s)
@@ -174,7 +192,6 @@ static void subscribe_all(struct session *s)
 	int r;
 
 	snprintf(key, sizeof(key), "subscribed.%s", s->label);
-	unsubscribe_old(s, key);
 	for (i = 0; i < s->wanted.n; i++) {
 		/* One SUBSCRIBE each: the refusal of one does not take the
 		 * others with it, and AWS IoT allows 8 filters at most. */
@@ -184,6 +201,9 @@ static void subscribe_all(struct session *s)
 			log_error("%s: cannot subscribe to '%s': %s", s->label,
 				s->wanted.filters[i], strerror(-r));
 	}
+	/* Only now: a topic that an old and a new filter take is never without
+	 * a subscription, or the broker would acknowledge it and forget it. */
+	unsubscribe_old(s, key);
 	remember_filters(s, key);
 }
 
@@ -226,11 +246,11 @@ static void on_up(void *userdata, const struct mqttio_up *up)
 
 	log_info("%s: connected%s", s->label,
 		up->session_present ? ", session resumed" : ", new session");
-	retry_reset(&s->retry);
 	s->reason[0] = '\0';
 	s->said[0] = '\0';
 	s->next_try_usec = 0;
-	s->quiet_since_usec = now_boot_usec();
+	s->up_since_usec = now_boot_usec();
+	s->quiet_since_usec = s->up_since_usec;
 	recent_resume(s->recent, up->session_present);
 	replay_limit(s->replay, up->send_maximum);
 	sd_event_source_set_time_relative(s->check_timer, CHECK_USEC);
@@ -243,7 +263,7 @@ static void on_message(void *userdata, const struct mqttio_message *m)
 {
 	struct session *s = userdata;
 
-	if (recent_is_repeated(s->recent, m->mid, &m->msg)) {
+	if (m->is_repeat && recent_is_repeated(s->recent, m->mid, &m->msg)) {
 		log_debug("%s: '%s' is a repetition, already stored", s->label,
 			m->msg.topic);
 		return;
@@ -308,14 +328,18 @@ static void say_why_down(struct session *s, uint64_t delay_usec)
 		return;
 	strcpy(s->said, s->reason);
 	s->said_usec = now;
-	log_warning("%s: %s; try %u in %.1f s", s->label, s->reason,
-		retry_attempts(&s->retry), (double)delay_usec / 1e6);
+	log_warning("%s: %s; next try in %.1f s", s->label, s->reason,
+		(double)delay_usec / 1e6);
 }
 
-static void try_later(struct session *s)
+static void try_later(struct session *s, bool is_taken_over)
 {
 	uint64_t delay = retry_next_usec(&s->retry);
 
+	/* Somebody has our client id: whoever comes back soon throws the other
+	 * one out, for ever. */
+	if (is_taken_over)
+		delay = (s->options.retry_max_usec + delay) / 2;
 	s->next_try_usec = now_boot_usec() + delay;
 	say_why_down(s, delay);
 	sd_event_source_set_time_relative(s->retry_timer, delay);
@@ -328,6 +352,8 @@ static void on_down(void *userdata, const struct mqttio_loss *loss)
 	struct session *s = userdata;
 
 	s->is_open = false;
+	if (loss->was_up && now_boot_usec() - s->up_since_usec >= STEADY_USEC)
+		retry_reset(&s->retry);
 	sd_event_source_set_enabled(s->check_timer, SD_EVENT_OFF);
 	replay_restart(s->replay);
 	if (!s->is_wanted) {
@@ -341,7 +367,8 @@ static void on_down(void *userdata, const struct mqttio_loss *loss)
 		s->ops->explain(
 			s->userdata, loss, s->reason, sizeof(s->reason));
 	s->cut_reason[0] = '\0';
-	try_later(s);
+	try_later(s, loss->cause == MQTTIO_DISCONNECT &&
+				 loss->code == TAKEN_OVER);
 }
 
 static const struct mqttio_ops io_ops = {
@@ -361,6 +388,11 @@ static int on_check(sd_event_source *source, uint64_t usec, void *userdata)
 	uint64_t now = now_boot_usec();
 
 	sd_event_source_set_time(source, usec + CHECK_USEC);
+	if (s->closing_since_usec) {
+		if (now - s->closing_since_usec >= GOODBYE_USEC)
+			mqttio_cut(s->io);
+		return 0;
+	}
 	/* While the link is still taking bytes, the kernel watches it. */
 	if (!replay_out(s->replay) || !mqttio_is_flushed(s->io))
 		s->quiet_since_usec = now;
@@ -385,6 +417,17 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)
 	return 0;
 }
 
+static int on_lazy(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct session *s = userdata;
+
+	(void)source;
+	(void)usec;
+	s->is_store_due = true;
+	turn_due(s->turn, 0);
+	return 0;
+}
+
 static void open_now(struct session *s)
 {
 	struct mqttio_options o = {
@@ -393,20 +436,23 @@ static void open_now(struct session *s)
 		.receive_maximum = s->options.receive_window,
 		.lockstep = s->options.lockstep,
 	};
-	int r = s->ops->prepare(
-		s->userdata, &o, s->reason, sizeof(s->reason));
+	char why[REASON_BYTES];
+	int r = s->ops->prepare(s->userdata, &o, why, sizeof(why));
 
 	s->cut_reason[0] = '\0';
+	s->closing_since_usec = 0;
 	if (r == 0) {
 		r = mqttio_open(s->io, &o);
 		if (r < 0)
-			snprintf(s->reason, sizeof(s->reason),
+			snprintf(why, sizeof(why),
 				"cannot start to connect: %s", strerror(-r));
 	}
-	if (r < 0)
-		try_later(s);
-	else
-		s->is_open = true;
+	if (r < 0) {
+		strcpy(s->reason, why);
+		try_later(s, false);
+		return;
+	}
+	s->is_open = true;
 }
 
 /* ---- the interface ---- */
@@ -425,7 +471,13 @@ static int add_timers(struct session *s)
 	if (r < 0)
 		return r;
 	sd_event_source_set_description(s->check_timer, "session-check");
-	return sd_event_source_set_enabled(s->check_timer, SD_EVENT_OFF);
+	sd_event_source_set_enabled(s->check_timer, SD_EVENT_OFF);
+	r = sd_event_add_time_relative(s->event, &s->lazy_timer, CLOCK_BOOTTIME,
+		LAZY_USEC, LAZY_USEC / 5, on_lazy, s);
+	if (r < 0)
+		return r;
+	sd_event_source_set_description(s->lazy_timer, "session-lazy");
+	return sd_event_source_set_enabled(s->lazy_timer, SD_EVENT_OFF);
 }
 
 int session_new(struct sd_event *event, struct turn *turn, struct db *db,
@@ -481,6 +533,7 @@ struct session *session_free(struct session *s)
 	s->io = mqttio_free(s->io);
 	sd_event_source_disable_unref(s->retry_timer);
 	sd_event_source_disable_unref(s->check_timer);
+	sd_event_source_disable_unref(s->lazy_timer);
 	replay_free(s->replay);
 	recent_free(s->recent);
 	free_filters(s);
@@ -507,11 +560,17 @@ static void stay_away(struct session *s, const char *reason)
 	snprintf(s->reason, sizeof(s->reason), "%s", reason);
 }
 
+static void say_goodbye(struct session *s)
+{
+	s->closing_since_usec = now_boot_usec();
+	mqttio_close(s->io);
+}
+
 void session_stop(struct session *s)
 {
 	stay_away(s, "stopped");
 	if (s->is_open)
-		mqttio_close(s->io);
+		say_goodbye(s);
 }
 
 void session_hold(struct session *s)
@@ -541,7 +600,7 @@ void session_reconnect(struct session *s)
 	}
 	snprintf(s->cut_reason, sizeof(s->cut_reason),
 		"the configuration has changed");
-	mqttio_close(s->io);
+	say_goodbye(s);
 }
 
 void session_set_limits(struct session *s, const struct session_options *o)
@@ -549,6 +608,8 @@ void session_set_limits(struct session *s, const struct session_options *o)
 	s->options.ack_timeout_usec = o->ack_timeout_usec;
 	s->options.retry_min_usec = o->retry_min_usec;
 	s->options.retry_max_usec = o->retry_max_usec;
+	s->retry.min_usec = o->retry_min_usec;
+	s->retry.max_usec = o->retry_max_usec;
 	s->options.with_id = o->with_id;
 	s->options.window = o->window;
 }
@@ -578,11 +639,34 @@ uint64_t session_backlog(struct session *s)
 	return replay_backlog(s->replay);
 }
 
+/* Whether the removals may wait for the next turn that has something to
+ * store.  The window counts them as long as they wait, so they cannot become
+ * many; once it is full they must not wait, or nothing would go out, and the
+ * peer's next PUBACKs may wait (Nagle) for a segment of ours. */
+static bool may_wait(struct session *s)
+{
+	bool is_armed = false;
+	int state;
+
+	if (s->is_store_due || !s->is_wanted ||
+		db_is_in_transaction(s->db) || replay_is_full(s->replay))
+		return false;
+	if (sd_event_source_get_enabled(s->lazy_timer, &state) >= 0)
+		is_armed = state != SD_EVENT_OFF;
+	if (!is_armed && replay_has_done(s->replay)) {
+		sd_event_source_set_time_relative(s->lazy_timer, LAZY_USEC);
+		sd_event_source_set_enabled(s->lazy_timer, SD_EVENT_ONESHOT);
+	}
+	return true;
+}
+
 int session_store(struct session *s)
 {
-	int r = replay_store(s->replay);
+	int r = recent_store(s->recent);
 
-	return r ? r : recent_store(s->recent);
+	if (r || may_wait(s))
+		return r;
+	return replay_store(s->replay);
 }
 
 int session_store_removals(struct session *s)
@@ -593,6 +677,10 @@ int session_store_removals(struct session *s)
 void session_stored(struct session *s)
 {
 	replay_stored(s->replay);
+	if (replay_has_done(s->replay))
+		return;
+	s->is_store_due = false;
+	sd_event_source_set_enabled(s->lazy_timer, SD_EVENT_OFF);
 }
 
 int session_rolled_back(struct session *s)

@@ -49,8 +49,9 @@ struct session_ops {
 	/* Put into words why there is no connection, and what to do. */
 	void (*explain)(void *userdata, const struct mqttio_loss *loss,
 		char *ret_reason, size_t size);
-	/* A message that is not a repetition.  Returns true when it was put
-	 * into the transaction, so that a repetition can be told. */
+	/* A message that is not a repetition.  Returns true when it is dealt
+	 * with in this transaction: stored, or dropped and counted; then a
+	 * repetition will be told.  False: it must come again. */
 	bool (*on_message)(void *userdata, const struct msg *msg);
 	/* Up, down, or the next try is known. */
 	void (*on_change)(void *userdata);
@@ -104,7 +105,9 @@ uint64_t session_next_try_usec(const struct session *s);
 
 uint64_t session_backlog(struct session *s);
 
-/* 0, DB_FULL or -errno, as in spool/replay.h. */
+/* 0, DB_FULL or -errno, as in spool/replay.h.  Removals wait, for 50 ms at most,
+ * for a turn that stores something anyway: at a steady rate one commit serves
+ * both what comes and what goes. */
 CHECKED int session_store(struct session *s);
 /* As session_store(), but only the removals: for the transaction after one
  * that was full. */

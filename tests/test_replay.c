@@ -320,18 +320,19 @@ static void nothing_is_lost_whatever_happens(void)
 
 /* ---- recent ---- */
 
+#define RING 512
+
 static struct recent *make_recent(void)
 {
 	struct recent *r = NULL;
 
-	CU_ASSERT_EQUAL_FATAL(recent_new(state, "recent.x", 3, &r), 0);
+	CU_ASSERT_EQUAL_FATAL(recent_new(state, "recent.x", RING, &r), 0);
 	return r;
 }
 
 static const struct msg m1 = { "a", "1", 1 };
 static const struct msg m2 = { "a", "2", 1 };
 static const struct msg m3 = { "a", "3", 1 };
-static const struct msg m4 = { "a", "4", 1 };
 
 static void what_the_broker_repeats_is_recognised(void)
 {
@@ -341,17 +342,39 @@ static void what_the_broker_repeats_is_recognised(void)
 	recent_add(r, 1, &m1);
 	recent_add(r, 2, &m2);
 	recent_add(r, 3, &m3);
-	recent_add(r, 4, &m4); /* pushes m1 out */
 	CU_ASSERT_EQUAL(recent_store(r), 0);
 	CU_ASSERT_EQUAL(db_commit(db), 0);
 	recent_free(r);
 	r = make_recent();
 	recent_resume(r, true);
+	CU_ASSERT_TRUE(recent_is_repeated(r, 2, &m2));
 	CU_ASSERT_TRUE(recent_is_repeated(r, 3, &m3));
-	CU_ASSERT_TRUE(recent_is_repeated(r, 4, &m4));
-	CU_ASSERT_FALSE(recent_is_repeated(r, 5, &m1));
-	/* From the first new one on, nothing is a repetition. */
-	CU_ASSERT_FALSE(recent_is_repeated(r, 4, &m4));
+	CU_ASSERT_FALSE(recent_is_repeated(r, 4, &m3));
+	/* Once more: we were killed while it repeated. */
+	CU_ASSERT_TRUE(recent_is_repeated(r, 3, &m3));
+	recent_free(r);
+}
+
+/* Turns of every length, each followed by a kill, three times round. */
+static void the_ring_holds_the_last_ones_whatever_the_turns_are(void)
+{
+	struct recent *r = make_recent();
+	unsigned turn = 1;
+	unsigned n = 0;
+	unsigned i;
+
+	while (n < 3 * RING) {
+		for (i = 0; i < turn; i++)
+			recent_add(r, ++n, &m1);
+		CU_ASSERT_EQUAL(recent_store(r), 0);
+		CU_ASSERT_EQUAL(db_commit(db), 0);
+		recent_free(r);
+		r = make_recent();
+		for (i = 1; i <= n + 1; i++)
+			CU_ASSERT_EQUAL(recent_is_repeated(r, i, &m1),
+				i <= n && i + RING > n);
+		turn = (turn * 7 + 1) % 700 + 1;
+	}
 	recent_free(r);
 }
 
@@ -374,6 +397,30 @@ static void a_new_session_repeats_nothing(void)
 	CU_ASSERT_FALSE(recent_is_repeated(r, 1, &m1));
 	recent_resume(r, true);
 	CU_ASSERT_FALSE(recent_is_repeated(r, 1, &m1));
+	recent_free(r);
+}
+
+static void what_was_forgotten_is_so_after_a_kill_and_a_rollback(void)
+{
+	struct recent *r = make_recent();
+
+	recent_add(r, 1, &m1);
+	CU_ASSERT_EQUAL(recent_store(r), 0);
+	CU_ASSERT_EQUAL(db_commit(db), 0);
+	recent_resume(r, false);
+	recent_add(r, 2, &m2);
+	CU_ASSERT_EQUAL(recent_store(r), 0);
+	db_rollback(db);
+	CU_ASSERT_EQUAL(recent_reload(r), 0);
+	CU_ASSERT_FALSE(recent_is_repeated(r, 1, &m1));
+	CU_ASSERT_FALSE(recent_is_repeated(r, 2, &m2));
+	recent_add(r, 3, &m3);
+	CU_ASSERT_EQUAL(recent_store(r), 0);
+	CU_ASSERT_EQUAL(db_commit(db), 0);
+	recent_free(r);
+	r = make_recent();
+	CU_ASSERT_FALSE(recent_is_repeated(r, 1, &m1));
+	CU_ASSERT_TRUE(recent_is_repeated(r, 3, &m3));
 	recent_free(r);
 }
 
@@ -400,20 +447,6 @@ static void a_rollback_takes_the_ring_back(void)
 	CU_ASSERT_TRUE(recent_is_repeated(r, 1, &m1));
 	CU_ASSERT_FALSE(recent_is_repeated(r, 2, &m2));
 	recent_free(r);
-}
-
-static void a_ring_of_another_size_starts_empty(void)
-{
-	struct recent *r = make_recent();
-	struct recent *small = NULL;
-
-	recent_add(r, 1, &m1);
-	CU_ASSERT_EQUAL(recent_store(r), 0);
-	recent_free(r);
-	CU_ASSERT_EQUAL(recent_new(state, "recent.x", 1, &small), 0);
-	recent_resume(small, true);
-	CU_ASSERT_FALSE(recent_is_repeated(small, 1, &m1));
-	recent_free(small);
 }
 
 int main(void)
@@ -457,8 +490,10 @@ int main(void)
 		{ "QoS 0 is never a repetition", qos_0_is_never_a_repetition },
 		{ "a rollback takes the ring back",
 			a_rollback_takes_the_ring_back },
-		{ "a ring of another size starts empty",
-			a_ring_of_another_size_starts_empty },
+		{ "the ring holds the last ones whatever the turns are",
+			the_ring_holds_the_last_ones_whatever_the_turns_are },
+		{ "what was forgotten is so after a kill and a rollback",
+			what_was_forgotten_is_so_after_a_kill_and_a_rollback },
 		CU_TEST_INFO_NULL,
 	};
 	CU_SuiteInfo suites[] = {

@@ -188,6 +188,36 @@ static void random_topics_never_reach_another_device(void)
 	}
 }
 
+static char *alarms[] = { (char *)"dt/{device}/alarm",
+	(char *)"dt/{device}/a/+", (char *)"other/{device}" };
+
+/* mosquitto would send a message once for each. */
+static void no_filter_lies_within_another(void)
+{
+	struct conf_route overlap[] = {
+		{ (char *)"alarms", (char *)"up", alarms, 3, (char *)"x/" },
+		{ (char *)"more", (char *)"up", alarms, 2, (char *)"" },
+		{ (char *)"telemetry", (char *)"up", telemetry, 1,
+			(char *)"" },
+	};
+	struct conf conf;
+	struct route *other;
+	char *const *f;
+	size_t n;
+
+	memset(&conf, 0, sizeof(conf));
+	conf.routes = overlap;
+	conf.n_routes = 3;
+	CU_ASSERT_EQUAL_FATAL(route_new(&conf, &other), 0);
+	f = route_local_filters(other, &n);
+	CU_ASSERT_EQUAL_FATAL(n, 2);
+	CU_ASSERT_STRING_EQUAL(f[0], "other/+");
+	CU_ASSERT_STRING_EQUAL(f[1], "dt/+/#");
+	CU_ASSERT_EQUAL(route_up(other, "dt/d/alarm", topic, sizeof(topic)), 0);
+	CU_ASSERT_STRING_EQUAL(topic, "x/dt/d/alarm");
+	route_free(other);
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -205,6 +235,8 @@ int main(void)
 		{ "a topic that does not fit is told",
 			a_topic_that_does_not_fit_is_told },
 		{ "filters are MQTT filters", filters_are_mqtt_filters },
+		{ "no filter lies within another",
+			no_filter_lies_within_another },
 		{ "no routes take nothing", no_routes_take_nothing },
 		{ "random topics never reach another device",
 			random_topics_never_reach_another_device },

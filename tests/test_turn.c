@@ -120,6 +120,37 @@ static void a_turn_waits_for_all_that_is_ready_but_not_for_ever(void)
 	sd_event_source_disable_unref(busy);
 }
 
+static int on_restless(sd_event_source *s, void *userdata)
+{
+	(void)s;
+	++*(unsigned *)userdata;
+	return 0;
+}
+
+/* A tty that babbles without an end of line, say. */
+static void a_source_that_never_rests_does_not_hold_a_turn_up(void)
+{
+	sd_event_source *restless = NULL;
+	unsigned rounds = 0;
+
+	CU_ASSERT_TRUE_FATAL(sd_event_add_defer(event, &restless, on_restless,
+				     &rounds) >= 0);
+	sd_event_source_set_enabled(restless, SD_EVENT_ON);
+	turn_due(turn, 1);
+	while (!trace[0] && rounds < 1000)
+		sd_event_run(event, 0);
+	CU_ASSERT_STRING_EQUAL(trace, "Cab.");
+	CU_ASSERT(rounds > 50 && rounds < 150);
+	/* And the next turn is as patient as the first. */
+	trace[0] = '\0';
+	rounds = 0;
+	turn_due(turn, 1);
+	while (!trace[0] && rounds < 1000)
+		sd_event_run(event, 0);
+	CU_ASSERT(rounds > 50 && rounds < 150);
+	sd_event_source_disable_unref(restless);
+}
+
 static void too_many_members_are_refused(void)
 {
 	int r = 0;
@@ -143,6 +174,8 @@ int main(void)
 			what_comes_up_while_ending_gets_a_turn_of_its_own },
 		{ "a turn waits for all that is ready, but not for ever",
 			a_turn_waits_for_all_that_is_ready_but_not_for_ever },
+		{ "a source that never rests does not hold a turn up",
+			a_source_that_never_rests_does_not_hold_a_turn_up },
 		{ "too many members are refused",
 			too_many_members_are_refused },
 		CU_TEST_INFO_NULL,
