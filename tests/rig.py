@@ -6,9 +6,13 @@ Nothing here needs root, and nothing outside the folder is touched.  Parts are
 ended by the pid that they were started with.  The demo and the tests share it.
 """
 
+import atexit
+import functools
 import json
 import os
+import random
 import re
+import select
 import shutil
 import signal
 import socket
@@ -30,6 +34,8 @@ MOSQUITTO = shutil.which("mosquitto", path=os.environ.get(
     "PATH", "") + ":/usr/sbin:/sbin") or "/usr/sbin/mosquitto"
 # How slow a machine may be: multiplies every time limit.
 SLOW = float(os.environ.get("RIG_SLOW", "1"))
+# What sockaddr_un takes, without the longest name of a socket in the folder.
+PATH_MAX = 107 - len("/run/notify.sock")
 
 
 class Failed(Exception):
@@ -37,28 +43,76 @@ class Failed(Exception):
 
 
 def wait_until(condition, what, seconds=15):
-    """Poll condition() until it is true and return its value."""
+    """Poll condition() until it is true and return its value.  what: a text, or
+    a function that gives one when it is needed."""
     end = time.monotonic() + seconds * SLOW
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() >= end:
-            raise Failed("not within %g s: %s" % (seconds * SLOW, what))
+            raise Failed("not within %g s: %s" % (
+                seconds * SLOW, what() if callable(what) else what))
         time.sleep(0.02)
 
 
 def free_port(host="127.0.0.1"):
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as s:
-        s.bind((host, 0))
-        return s.getsockname()[1]
+    """A TCP port that nobody listens on now, and that the kernel gives to no
+    client: a broker that is away for a moment must get its port again."""
+    while True:
+        port = random.randint(12000, 31999)
+        with socket.socket() as s:
+            try:
+                s.bind((host, port))
+            except OSError:
+                continue
+            return port
 
 
 def pki(folder, *args):
     """Run gatewayd-pki on the CA in folder."""
-    subprocess.run([PKI, "--dir", folder] + list(args), check=True,
-                   stderr=subprocess.DEVNULL)
+    result = subprocess.run([PKI, "--dir", folder] + list(args),
+                            stderr=subprocess.PIPE, text=True)
+    if result.returncode:
+        raise Failed("no certificate: %s" % result.stderr.strip())
+
+
+def check_path(folder):
+    """Whether everything in this folder can be named in configuration files
+    and in the addresses of unix sockets."""
+    size = len(os.fsencode(folder))
+    if size > PATH_MAX:
+        raise Failed("the path %s is too long for the unix sockets in it: it "
+                     "has %d bytes, %d are possible; choose a shorter one"
+                     % (folder, size, PATH_MAX))
+    if not folder.isprintable() or set(folder) & set("\"\\"):
+        raise Failed("the path %a has a character that configuration files "
+                     "do not take; choose another one" % folder)
+
+
+@functools.lru_cache(maxsize=None)
+def pki_folder():
+    """The two CAs that all rigs of this process share, and what they have
+    issued: made once, since openssl takes its time."""
+    folder = tempfile.mkdtemp(prefix="gwpki-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.makedirs(os.path.join(folder, "devices"))
+    for ca in ("broker", "cloud"):
+        pki(os.path.join(folder, ca), "init", "localhost", "127.0.0.1", "::1")
+    for name in ("gateway-1", "viewer"):
+        pki(os.path.join(folder, "cloud"), "device", name,
+            os.path.join(folder, "cloud"))
+    return folder
+
+
+def certificates(devices):
+    """The folder with all certificates, those of the devices among them."""
+    folder = pki_folder()
+    for name in devices:
+        if not os.path.exists(os.path.join(folder, "devices", name + ".pem")):
+            pki(os.path.join(folder, "broker"), "device", name,
+                os.path.join(folder, "devices"))
+    return folder
 
 
 class Part:
@@ -93,7 +147,7 @@ class Part:
                 raise Failed("%s ended with status %s:\n%s" % (
                     self.name, self.process.returncode, self.log()[-2000:]))
             return self.is_ready()
-        wait_until(ready, "%s ready; its log:\n%s"
+        wait_until(ready, lambda: "%s ready; its log:\n%s"
                    % (self.name, self.log()[-2000:]), seconds)
 
     def is_running(self):
@@ -102,6 +156,12 @@ class Part:
     @property
     def pid(self):
         return self.process.pid
+
+    def cpu_seconds(self):
+        """User and system time that it has used."""
+        with open("/proc/%d/stat" % self.pid) as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def kill(self, sig=signal.SIGKILL):
         """Send a signal; for SIGKILL wait until it is gone."""
@@ -133,7 +193,7 @@ class Part:
         """Until the log, from character `start` on, matches; the match."""
         return wait_until(
             lambda: re.search(pattern, self.log()[start:]),
-            "%s says /%s/; it said:\n%s" % (
+            lambda: "%s says /%s/; it said:\n%s" % (
                 self.name, pattern, self.log()[start:][-3000:]), seconds)
 
 
@@ -150,11 +210,45 @@ class Broker(Part):
         super().__init__(rig, name, [MOSQUITTO, "-c", config], listens)
 
 
+class LocalBroker(Broker):
+    """As its unit runs it: when it says READY=1 it gets a SIGHUP, see
+    ExecStartPost in gatewayd-broker.service."""
+
+    def __init__(self, rig, config, address):
+        super().__init__(rig, "broker", config, address)
+        path = rig.path("run/broker.sock")
+        if os.path.exists(path):
+            os.unlink(path)
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notify.bind(path)
+        self.env = {"NOTIFY_SOCKET": path}
+        self.starting = threading.Lock()
+        self.is_reloaded = False
+        listens, self.is_ready = self.is_ready, lambda: (
+            self.is_reloaded and listens())
+        threading.Thread(target=self.reload_when_ready, daemon=True).start()
+
+    def start(self, wait=True, seconds=20):
+        with self.starting:
+            self.is_reloaded = False
+            super().start(wait=False)
+        if wait:
+            self.wait_ready(seconds)
+
+    def reload_when_ready(self):
+        while True:
+            if b"READY=1" in self.notify.recv(4096):
+                with self.starting:
+                    self.kill(signal.SIGHUP)
+                    self.is_reloaded = True
+
+
 class Gatewayd(Part):
     """gatewayd; ready when it says so to its (our) service manager."""
 
-    def __init__(self, rig, argv, env):
-        self.notify_path = os.path.join(rig.dir, "run/notify.sock")
+    def __init__(self, rig, argv, env, name="gatewayd"):
+        self.notify_path = os.path.join(rig.dir, "run", "notify.sock" if
+                                        name == "gatewayd" else name + ".sock")
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.setblocking(False)
         if os.path.exists(self.notify_path):
@@ -162,28 +256,50 @@ class Gatewayd(Part):
         self.notify.bind(self.notify_path)
         self.messages = []   # all that it notified, in order
         self.status_text = ""
-        super().__init__(rig, "gatewayd", argv, self.said_ready,
+        self.reading = threading.Lock()
+        super().__init__(rig, name, argv, self.said_ready,
                          dict(env, NOTIFY_SOCKET=self.notify_path))
 
     def before_start(self):
         self.read_notify()
         self.messages = []
         self.status_text = ""
+        if not any(t.name == self.notify_path for t in threading.enumerate()):
+            threading.Thread(target=self.keep_reading, name=self.notify_path,
+                             daemon=True).start()
+
+    def keep_reading(self):
+        """A full socket would block gatewayd, as a hung systemd would."""
+        while select.select([self.notify], [], [])[0]:
+            self.read_notify()
 
     def read_notify(self):
-        while True:
-            try:
-                text = self.notify.recv(65536).decode(errors="replace")
-            except BlockingIOError:
-                return
-            for line in text.splitlines():
-                self.messages.append(line)
-                if line.startswith("STATUS="):
-                    self.status_text = line[7:]
+        with self.reading:
+            while True:
+                try:
+                    text = self.notify.recv(65536).decode(errors="replace")
+                except BlockingIOError:
+                    return
+                for line in text.splitlines():
+                    self.messages.append(line)
+                    if line.startswith("STATUS="):
+                        self.status_text = line[7:]
 
     def said_ready(self):
         self.read_notify()
         return "READY=1" in self.messages
+
+    def reload(self):
+        """SIGHUP, and wait until it is done with that."""
+        def is_done():
+            self.read_notify()
+            news = self.messages[seen:]
+            return "RELOADING=1" in news and "READY=1" in news
+        self.read_notify()
+        seen = len(self.messages)
+        self.kill(signal.SIGHUP)
+        wait_until(is_done, "the reload is done; notified: %s"
+                   % self.messages[seen:])
 
     def status(self):
         """The STATUS line that systemctl would show."""
@@ -197,9 +313,27 @@ class Gatewayd(Part):
 
     def wait_status(self, pattern, seconds=20):
         return wait_until(lambda: re.search(pattern, self.status()),
-                          "status matches /%s/; it is: %s; log:\n%s" % (
+                          lambda: "status matches /%s/; it is: %s; log:\n%s" % (
                               pattern, self.status(), self.log()[-2000:]),
                           seconds)
+
+
+class Cable(Part):
+    """socat between two ptys; ready when both have their names."""
+
+    def __init__(self, rig, name, ends):
+        self.ends = ends
+        quoted = [re.sub(r"([^\w/.-])", r"\\\1", e) for e in ends]
+        super().__init__(
+            rig, name,
+            ["socat"] + ["PTY,link=%s,raw,echo=0" % q for q in quoted],
+            lambda: all(os.path.exists(e) for e in ends))
+
+    def before_start(self):
+        # After SIGKILL its names stay and may lead to somebody else's pty.
+        for end in self.ends:
+            if os.path.lexists(end):
+                os.unlink(end)
 
 
 class Tty:
@@ -209,16 +343,54 @@ class Tty:
     def __init__(self, rig, name):
         self.port = os.path.join(rig.dir, "tty", name)
         self.device = self.port + "-device"
-        self.part = Part(rig, "tty-" + name, [
-            "socat", "PTY,link=%s,raw,echo=0" % self.port,
-            "PTY,link=%s,raw,echo=0" % self.device],
-            lambda: os.path.exists(self.port) and os.path.exists(self.device))
+        self.part = Cable(rig, "tty-" + name, (self.port, self.device))
 
     def plug_in(self):
         self.part.start()
 
     def pull_out(self):
         self.part.stop()
+
+    def open_device(self):
+        """The device's end, to be used and closed by the caller."""
+        return TtyDevice(self.device)
+
+
+class TtyDevice:
+    """What is at the far end of a serial line."""
+
+    def __init__(self, path):
+        self.fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        self.bytes = b""  # received and not taken yet
+
+    def send(self, data):
+        """Write all of it, however slowly it is taken."""
+        def write_more():
+            nonlocal data
+            try:
+                data = data[os.write(self.fd, data):]
+            except BlockingIOError:
+                pass
+            return not data
+        wait_until(write_more, "the serial line takes what is written")
+
+    def receive(self):
+        """All that has come and was not taken by wait_line()."""
+        try:
+            self.bytes += os.read(self.fd, 65536)
+        except BlockingIOError:
+            pass
+        return self.bytes
+
+    def wait_line(self, seconds=15):
+        """The next line, with its end."""
+        wait_until(lambda: b"\n" in self.receive(),
+                   "a line on the tty; there is: %r" % self.bytes, seconds)
+        line, end, self.bytes = self.bytes.partition(b"\n")
+        return line + end
+
+    def close(self):
+        os.close(self.fd)
 
 
 class Client:
@@ -227,6 +399,7 @@ class Client:
     def __init__(self, name, port, ca, cert, key, clean=True, version=None,
                  host="127.0.0.1", host_name="localhost", window=100):
         self.received = []     # (topic, payload)
+        self.properties = []   # MQTT 5: of each message in received
         self.acked = set()     # mids
         self.lock = threading.Lock()
         self.on_message = None  # called from the client's thread
@@ -259,6 +432,7 @@ class Client:
     def _on_message(self, _client, _userdata, m):
         with self.lock:
             self.received.append((m.topic, m.payload))
+            self.properties.append(getattr(m, "properties", None))
         if self.on_message:
             self.on_message(m.topic, m.payload)
 
@@ -289,9 +463,10 @@ class Client:
         with self.lock:
             return mid in self.acked
 
-    def publish_all(self, messages, seconds=30):
-        """Publish (topic, payload) pairs and wait for every PUBACK."""
-        mids = [self.publish(t, p) for t, p in messages]
+    def publish_all(self, messages, seconds=30, qos=1):
+        """Publish (topic, payload) pairs and wait for every PUBACK; QoS 0:
+        until all are written."""
+        mids = [self.publish(t, p, qos) for t, p in messages]
         wait_until(lambda: all(self.is_acked(m) for m in mids),
                    "PUBACKs for %d messages" % len(mids), seconds)
 
@@ -318,19 +493,21 @@ class Client:
 
 class Rig:
     """All parts under one folder.  Use as a context: at its end everything is
-    stopped, and a folder made by us removed if nothing failed."""
+    stopped, and a folder made by us removed if nothing failed.
+
+    folder: what an earlier run has left there is used again.
+    devices: their number, or their names."""
 
     def __init__(self, folder=None, devices=2, serial=("s1",), uplink="",
                  extra_config="", cloud_config="", start=True):
         self.is_ours = folder is None
         self.dir = os.path.abspath(folder or tempfile.mkdtemp(prefix="gwrig-"))
-        if len(self.dir) > 60:
-            raise Failed("the path %s is too long for the sockets in it: 60 "
-                         "characters at most" % self.dir)
+        check_path(self.dir)
         for d in ("etc/broker", "etc/conf.d", "cloud", "devices", "run", "log",
                   "tty", "state", "state-broker", "state-cloud"):
             os.makedirs(os.path.join(self.dir, d), mode=0o755, exist_ok=True)
-        self.names = ["dev%d" % (i + 1) for i in range(devices)]
+        self.names = (["dev%d" % (i + 1) for i in range(devices)]
+                      if isinstance(devices, int) else list(devices))
         self.cloud_port, self.local_port = free_port(), free_port()
         self.uplink_port = self.cloud_port  # a test may put a proxy between
         self.clients = []
@@ -339,15 +516,20 @@ class Rig:
         self.write_broker()
         self.write_cloud(cloud_config)
         self.write_gatewayd(uplink, extra_config)
-        self.broker = Broker(self, "broker", self.path("etc/broker.conf"),
-                             self.path("run/mqtt.sock"))
+        self.broker = LocalBroker(self, self.path("etc/broker.conf"),
+                                  self.path("run/mqtt.sock"))
         self.cloud = Broker(self, "cloud", self.path("cloud/cloud.conf"),
                             ("127.0.0.1", self.cloud_port))
         self.gatewayd = Gatewayd(self, [
             GATEWAYD, "--config", self.path("etc/gatewayd.conf"),
             "--state-dir", self.path("state")], {})
         if start:
-            self.start()
+            try:
+                self.start()
+            except Exception:
+                self.show_logs()
+                self.stop()
+                raise
 
     def path(self, *parts):
         return os.path.join(self.dir, *parts)
@@ -356,13 +538,19 @@ class Rig:
 
     def make_certificates(self):
         if os.path.exists(self.path("cloud/viewer.pem")):
+            for name in self.names:
+                if not os.path.exists(self.path("devices", name + ".pem")):
+                    pki(self.path("etc/broker"), "device", name,
+                        self.path("devices"))
             return
-        pki(self.path("etc/broker"), "init", "localhost", "127.0.0.1", "::1")
-        pki(self.path("cloud"), "init", "localhost", "127.0.0.1", "::1")
+        made = certificates(self.names)
+        for folder in ("etc/broker", "cloud"):
+            shutil.copytree(os.path.join(made, os.path.basename(folder)),
+                            self.path(folder), dirs_exist_ok=True)
         for name in self.names:
-            pki(self.path("etc/broker"), "device", name, self.path("devices"))
-        for name in ("gateway-1", "viewer"):
-            pki(self.path("cloud"), "device", name, self.path("cloud"))
+            for ending in (".pem", ".key"):
+                shutil.copy(os.path.join(made, "devices", name + ending),
+                            self.path("devices"))
 
     def write(self, name, text, mode=0o644):
         """Replace a file at once, so that no reader sees half of it."""
@@ -376,7 +564,8 @@ class Rig:
         with open(os.path.join(SRC, "etc", name)) as f:
             text = f.read()
         for old, new in (("/etc/gatewayd/", self.path("etc/")),
-                         ("/run/gatewayd-broker/", self.path("run/")),
+                         # relative: this one must have no blank
+                         ("/run/gatewayd-broker/", "run/"),
                          ("/var/lib/gatewayd-broker/",
                           self.path("state-broker/")),
                          ("listener 8883", "listener %d 127.0.0.1"
@@ -439,6 +628,10 @@ serial :
             self.path("cloud/gateway-1.pem"),
             self.path("cloud/gateway-1.key"), uplink,
             self.path("run/mqtt.sock"), serial, extra))
+
+    def drop_in(self, name, text):
+        """A file in conf.d; the next start or reload takes it."""
+        self.write("etc/conf.d/" + name, text)
 
     # ---- running ----
 
