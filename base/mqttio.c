@@ -246,8 +246,9 @@ static bool is_socket_error(int err)
 static bool is_at_end(int fd)
 {
 	char c;
+	ssize_t n = recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT);
 
-	return recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+	return n == 0 || (n < 0 && errno == ECONNRESET);
 }
 
 /* fd: our duplicate; libmosquitto closes its own. */

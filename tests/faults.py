@@ -124,14 +124,20 @@ class Proxy:
                 time.sleep(0.05)
                 continue
             for s in select.select([client, server], [], [], 0.05)[0]:
-                data = s.recv(4096)
+                try:
+                    data = s.recv(4096)
+                except ConnectionError:
+                    data = b""
                 if not data:
                     client.close()
                     server.close()
                     return
                 if limit is not None:
                     data = data[:limit - total]
-                other[s].sendall(data)
+                try:
+                    other[s].sendall(data)
+                except ConnectionError:
+                    pass  # it may have said why, so read that first
                 total += len(data)
             if limit is not None and total >= limit:
                 self.resets += 1
@@ -238,7 +244,7 @@ class Site(rig.Rig):
     def wait_drained(self, seconds=20):
         self.gatewayd.wait_status(r"connected to .*backlog 0;", seconds)
 
-    def outage(self, words, begin, mend, tries=3, lines=3):
+    def outage(self, words, begin, mend, tries=3, lines=3, seconds=0):
         """One fault from begin() to mend(), seen from outside: it is said
         once, in one line with all these words; messages are taken and kept
         meanwhile; it is tried again and again, without a flood of lines and
@@ -246,14 +252,16 @@ class Site(rig.Rig):
         kept goes out.
 
         tries: so many connections the proxy must see, so that all but the last
-        have failed; 0: the fault does not
-        let them get that far.  lines: warnings and errors at most."""
+        have failed; 0: the fault does not let them get that far.
+        lines: warnings and errors at most.
+        seconds: it lasts so long at least."""
         self.wait_drained()
         start, cpu = len(self.gatewayd.log()), self.gatewayd.cpu_seconds()
         since, accepted = time.monotonic(), self.proxy.accepted
         before = self.gatewayd.counters()
         pid = self.gatewayd.pid
-        shortest = 0 if tries else 2  # seconds; retry_max is 1 s
+        if not tries:
+            seconds = 2  # retry_max is 1 s
         begin()
         try:
             line = self.wait_line(words, start)
@@ -261,7 +269,7 @@ class Site(rig.Rig):
             self.gatewayd.wait_status("uplink down.*backlog %d; in %d," % (
                 before["backlog"] + 20, before["in"] + 20))
             rig.wait_until(lambda: self.proxy.accepted >= accepted + tries
-                           and time.monotonic() > since + shortest,
+                           and time.monotonic() > since + seconds,
                            "%d connections at the proxy" % tries)
             self.check_quiet(words, start, lines)
             self.check_cpu(cpu, since)

@@ -66,12 +66,12 @@ class TlsSite(faults.Site):
                     self.ports[name], ca or self.path("cloud"), server,
                     server))
 
-    def server_fault(self, name, *words):
+    def server_fault(self, name, *words, seconds=0):
         """The cloud shows the certificate `name` for a while."""
         return self.outage(
             ["uplink: localhost:%d" % self.proxy.port] + list(words),
             lambda: self.proxy.set("pass", self.ports[name]),
-            lambda: self.proxy.set("pass", self.good))
+            lambda: self.proxy.set("pass", self.good), seconds=seconds)
 
     def own_fault(self, replace, words, tries=3, lines=3):
         """replace: {file: the file that takes its place, or None}."""
@@ -112,7 +112,7 @@ site = faults.shared(TlsSite)
 def server_certificate_expired():
     site().server_fault(
         "expired", "the server's certificate 'CN=localhost' has expired at",
-        "clock", "renew it on the server")
+        "clock", "renew it on the server", seconds=3)
 
 
 def server_certificate_not_yet_valid():

@@ -225,8 +225,9 @@ fails() { # COMMAND...; with "!" set -e would not look at the outcome
 		return 1
 	fi
 }
-status_says() { get StatusText | grep -qE -- "$1"; }
-log_says() { journalctl -u gatewayd -o cat --no-pager | grep -qE -- "$1"; }
+has() { grep -E -- "$1" >/dev/null; } # reads on, unlike grep -q: pipefail
+status_says() { get StatusText | has "$1"; }
+log_says() { journalctl -u "${2:-gatewayd}" -o cat | has "$1"; }
 mode_is() { # FILE MODE OWNER:GROUP
 	local found
 	found=$(stat -c "%a %U:%G" "$1")
@@ -262,6 +263,7 @@ check_installation() {
 	check 'apt installs it with its dependencies' '
 		apt-get -q -y --no-install-recommends install \
 			/root/gatewayd_*.deb'
+	[ $failed = 0 ] || die 'not installed: the rest would say nothing'
 	check 'both services are enabled, active and ready at once' '
 		systemctl -q is-enabled gatewayd
 		systemctl -q is-enabled gatewayd-broker
@@ -272,11 +274,11 @@ check_installation() {
 		is NRestarts 0 gatewayd-broker'
 	check 'systemctl status shows what there is to do' '
 		until_true 10 status_says "no uplink configured: set uplink.host"
-		systemctl status gatewayd | grep -q "Status: \"no uplink configured"'
+		systemctl status gatewayd | has "Status: \"no uplink configured"'
 	check 'users and groups' '
 		[ "$(ps -o user:20= -p "$(get MainPID)" | tr -d " ")" = gatewayd ]
-		id -nG gatewayd | grep -qw dialout
-		id -nG gatewayd | grep -qw gatewayd-broker
+		id -nG gatewayd | has "\<dialout\>"
+		id -nG gatewayd | has "\<gatewayd-broker\>"
 		[ "$(id -nG gatewayd-broker)" = gatewayd-broker ]'
 	check 'modes of state, keys and socket' '
 		mode_is /var/lib/gatewayd 700 gatewayd:gatewayd
@@ -300,7 +302,6 @@ check_installation() {
 		bad=$(journalctl -p warning -o cat -u gatewayd -u gatewayd-broker |
 			grep -v "uplink.host is not set" || :)
 		[ -z "$bad" ] || fails echo "$bad"'
-	[ $failed = 0 ] || die 'not well installed: the rest would say nothing'
 }
 
 check_devices() {
@@ -311,8 +312,8 @@ check_devices() {
 	check 'a device without a certificate does not get in' '
 		fails mosquitto_pub -h localhost -p 8883 -q 1 -t dt/sensor1/x -m x \
 			--cafile /etc/gatewayd/broker/ca.pem
-		until_true 10 eval "journalctl -u gatewayd-broker -o cat |
-			grep -q \"peer did not return a certificate\""'
+		until_true 10 log_says "peer did not return a certificate" \
+			gatewayd-broker'
 	check 'a device does not speak for another' '
 		both() {
 			publish dt/sensor2/temperature || :
@@ -380,7 +381,7 @@ check_supervision() {
 		systemctl kill -s STOP gatewayd
 		until_true 30 is_new "$old"
 		both_active
-		journalctl -u gatewayd -o cat | grep -q "Watchdog timeout"
+		until_true 10 log_says "Watchdog timeout"
 		rm /run/systemd/system/gatewayd.service.d/quick.conf
 		systemctl daemon-reload
 		systemctl restart gatewayd'
@@ -403,7 +404,7 @@ check_configuration() {
 		old=$(get MainPID)
 		echo "spool : { max_sice = \"5G\"; };" >/etc/gatewayd/conf.d/90-bad.conf
 		fails systemctl reload gatewayd
-		log_says "90-bad.conf:1:.*max_size"
+		until_true 10 log_says "90-bad.conf:1:.*max_size"
 		[ "$(get MainPID)" = "$old" ]
 		until_true 20 status_says "^uplink connected"'
 	check 'a start with it fails with status 78, and is not tried again' '

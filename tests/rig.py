@@ -677,7 +677,11 @@ serial :
         for part in self.parts():
             try:
                 part.kill(signal.SIGCONT)
-                part.stop()
+                status = part.stop()
+                if part is self.gatewayd and status:
+                    # A sanitizer's findings show here too.
+                    raise Failed("gatewayd stopped with status %d:\n%s" % (
+                        status, part.log()[-3000:]))
             except Failed as e:
                 failure = failure or e
         if failure:
