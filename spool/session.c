@@ -23,6 +23,7 @@
 #include "spool/recent.h"
 #include "spool/replay.h"
 #include "spool/state.h"
+#include "spool/subs.h"
 
 #define REASON_BYTES 512
 #define CHECK_USEC USEC_PER_SEC
@@ -35,7 +36,6 @@
 #define STEADY_USEC (5 * USEC_PER_SEC)
 /* A peer that does not even take our goodbye in this time is left without. */
 #define GOODBYE_USEC (4 * USEC_PER_SEC)
-#define SUBSCRIPTIONS_BYTES (64 * 1024)
 #define TAKEN_OVER 0x8e /* MQTT 5, 3.14.2.1: session taken over */
 
 struct session {
@@ -51,12 +51,7 @@ struct session {
 	struct mqttio *io;
 	struct replay *replay;
 	struct recent *recent;
-
-	struct {
-		char **filters;
-		size_t n;
-		unsigned *mids; /* of the SUBSCRIBEs that are out */
-	} wanted;
+	struct subs *subs;
 
 	bool is_wanted;   /* started, not stopped or held */
 	bool is_open;     /* from open to on_down */
@@ -134,108 +129,13 @@ void session_wake(struct session *s)
 	turn_due(s->turn, 0);
 }
 
-/* ---- subscriptions ---- */
-
-static bool is_wanted_filter(const struct session *s, const char *filter)
-{
-	size_t i;
-
-	for (i = 0; i < s->wanted.n; i++)
-		if (!strcmp(s->wanted.filters[i], filter))
-			return true;
-	return false;
-}
-
-/* Unsubscribe what an earlier configuration had; the list is in the state,
- * each filter with its NUL. */
-static void unsubscribe_old(struct session *s, const char *key)
-{
-	char *list = malloc(SUBSCRIPTIONS_BYTES);
-	size_t bytes = 0;
-	size_t at;
-
-	if (!list || state_get(s->state, key, list, SUBSCRIPTIONS_BYTES - 1,
-			     &bytes) < 0)
-		bytes = 0;
-	if (list)
-		list[bytes] = '\0';
-	for (at = 0; at < bytes; at += strlen(list + at) + 1)
-		if (!is_wanted_filter(s, list + at) &&
-			mqttio_unsubscribe(s->io, list + at) == 0)
-			log_info("%s: no longer subscribed to '%s'", s->label,
-				list + at);
-	free(list);
-}
-
-static void remember_filters(struct session *s, const char *key)
-{
-	char *list = NULL;
-	size_t bytes = 0;
-	size_t i;
-	FILE *f = open_memstream(&list, &bytes);
-
-	if (!f)
-		return;
-	for (i = 0; i < s->wanted.n; i++)
-		fwrite(s->wanted.filters[i], 1,
-			strlen(s->wanted.filters[i]) + 1, f);
-	if (fclose(f) == 0 && bytes < SUBSCRIPTIONS_BYTES &&
-		state_set(s->state, key, list, bytes) != 0)
-		log_warning("%s: cannot note the subscriptions", s->label);
-	free(list);
-}
-
-static void subscribe_all(struct session *s)
-{
-	char key[64];
-	size_t i;
-	int r;
-
-	snprintf(key, sizeof(key), "subscribed.%s", s->label);
-	for (i = 0; i < s->wanted.n; i++) {
-		/* One SUBSCRIBE each: the refusal of one does not take the
-		 * others with it, and AWS IoT allows 8 filters at most. */
-		r = mqttio_subscribe(s->io, s->wanted.filters[i],
-			&s->wanted.mids[i]);
-		if (r < 0)
-			log_error("%s: cannot subscribe to '%s': %s", s->label,
-				s->wanted.filters[i], strerror(-r));
-	}
-	/* Only now: a topic that an old and a new filter take is never without
-	 * a subscription, or the broker would acknowledge it and forget it. */
-	unsubscribe_old(s, key);
-	remember_filters(s, key);
-}
-
-static void free_filters(struct session *s)
-{
-	size_t i;
-
-	for (i = 0; i < s->wanted.n; i++)
-		free(s->wanted.filters[i]);
-	free(s->wanted.filters);
-	free(s->wanted.mids);
-	memset(&s->wanted, 0, sizeof(s->wanted));
-}
-
 int session_subscribe(struct session *s, char *const *filters, size_t n)
 {
-	size_t i;
+	int r = subs_want(s->subs, filters, n);
 
-	free_filters(s);
-	s->wanted.filters = calloc(n + 1, sizeof(s->wanted.filters[0]));
-	s->wanted.mids = calloc(n + 1, sizeof(s->wanted.mids[0]));
-	if (!s->wanted.filters || !s->wanted.mids)
-		return -ENOMEM;
-	for (i = 0; i < n; i++) {
-		s->wanted.filters[i] = strdup(filters[i]);
-		if (!s->wanted.filters[i])
-			return -ENOMEM;
-		s->wanted.n++;
-	}
-	if (mqttio_is_up(s->io))
-		subscribe_all(s);
-	return 0;
+	if (r == 0 && mqttio_is_up(s->io))
+		subs_apply(s->subs, s->io);
+	return r;
 }
 
 /* ---- the connection's events ---- */
@@ -255,7 +155,7 @@ static void on_up(void *userdata, const struct mqttio_up *up)
 	replay_limit(s->replay, up->send_maximum);
 	sd_event_source_set_time_relative(s->check_timer, CHECK_USEC);
 	sd_event_source_set_enabled(s->check_timer, SD_EVENT_ON);
-	subscribe_all(s);
+	subs_apply(s->subs, s->io);
 	s->ops->on_change(s->userdata);
 }
 
@@ -304,20 +204,8 @@ static void on_puback(void *userdata, unsigned mid, int reason)
 static void on_suback(void *userdata, unsigned mid, int granted)
 {
 	struct session *s = userdata;
-	size_t i;
 
-	for (i = 0; i < s->wanted.n; i++) {
-		if (s->wanted.mids[i] != mid)
-			continue;
-		s->wanted.mids[i] = 0;
-		if (granted >= 0x80)
-			log_error("%s: the broker refused the subscription to "
-				  "'%s' (reason 0x%02x): nothing comes in by "
-				  "it; check what its policy allows",
-				s->label, s->wanted.filters[i],
-				(unsigned)granted);
-		return;
-	}
+	subs_on_suback(s->subs, mid, granted);
 }
 
 static void say_why_down(struct session *s, uint64_t delay_usec)
@@ -517,6 +405,8 @@ int session_set_up(struct session *s, const struct session_options *o,
 	snprintf(key, sizeof(key), "recent.%s", o->label);
 	r = recent_new(s->state, key, o->repeat_window, &s->recent);
 	if (r == 0)
+		r = subs_new(s->state, o->label, &s->subs);
+	if (r == 0)
 		r = replay_new(
 			s->db, s->state, o->dest, o->window, &s->replay);
 	if (r < 0)
@@ -536,7 +426,7 @@ struct session *session_free(struct session *s)
 	sd_event_source_disable_unref(s->lazy_timer);
 	replay_free(s->replay);
 	recent_free(s->recent);
-	free_filters(s);
+	subs_free(s->subs);
 	free(s->label);
 	free(s);
 	return NULL;
