@@ -5,8 +5,8 @@
  * connection (mqttconn.c) -> on_connector() adopts the socket -> on_io() drives
  * the handshakes -> CONNACK, ops->on_up() -> on_io() reads, flush() writes.
  * Goodbye: mqttio_close() -> flush() writes DISCONNECT -> start_closing() ->
- * linger() until the peer has closed too -> lose().
- * Failure, anywhere: lose() notes the first cause, stops every source and posts
+ * linger() until the peer has closed too -> mqttwire_lose().
+ * Failure, anywhere: mqttwire_lose() notes the first cause, stops every source and posts
  * on_lost(), which destroys the client and calls ops->on_down().
  *
  * libmosquitto 2.0.11, its traps and what meets them:
@@ -17,7 +17,7 @@
  *      the loop for ever.  -> EPOLLERR/EPOLLHUP: read SO_ERROR first; and a
  *      deadline from open to CONNACK.
  *  M3  A failed TLS handshake returns an error without on_disconnect.
- *      -> Every rc != 0 and every callback end in the one lose(), idempotent.
+ *      -> Every rc != 0 and every callback end in the one mqttwire_lose(), idempotent.
  *  M4  connect_async() resolves names with a blocking call.  -> A thread.
  *  M5  Only the first address is tried.  -> The thread alternates families.
  *  M6  loop_write() does nothing during the TLS handshake.  -> Until CONNACK,
@@ -44,8 +44,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -58,58 +56,16 @@
 
 #include "base/log.h"
 #include "base/mqttconn.h"
+#include "base/mqttwire.h"
 #include "base/now.h"
 #include "base/turn.h"
 
-#define READ_BATCH 64            /* M7 */
 #define TICK_USEC USEC_PER_SEC   /* M12 */
-/* A PUBACK occupies 768 bytes of a unix socket's buffer, and the kernel doubles
- * what is asked for: 64 PUBACKs. */
-#define LOCKSTEP_SEND_BYTES (64 * 768 / 2)
 /* Between our DISCONNECT and the peer's close. */
 #define LINGER_USEC USEC_PER_SEC
 #define TICK_ACCURACY_USEC (250 * USEC_PER_MSEC)
 
-enum state {
-	STATE_IDLE,
-	STATE_CONNECTOR, /* the thread owns the client */
-	STATE_HANDSHAKE, /* TCP, TLS, CONNECT */
-	STATE_UP,
-	STATE_CLOSING, /* DISCONNECT is written: until the peer closes */
-	STATE_LOST, /* on_lost() is posted */
-};
-
-struct mqttio {
-	sd_event *event;              /* borrowed */
-	struct turn *turn;            /* borrowed */
-	const struct mqttio_ops *ops; /* borrowed */
-	void *userdata;
-
-	enum state state;
-	struct mqttconn *conn; /* while not idle */
-	struct mosquitto *mosq; /* conn's client, once the thread is done */
-	bool is_v5;
-	bool lockstep;
-	bool is_close_wanted; /* DISCONNECT goes out at the turn's end */
-	bool is_close_queued; /* with the library: it must not read any more,
-			       * or it closes before that is written */
-	bool is_blocked; /* the kernel did not take all of the last flush */
-	unsigned keepalive_sec;
-	unsigned send_maximum;
-	unsigned attempts; /* connections tried so far */
-
-	sd_event_source *connector; /* the thread's end */
-	sd_event_source *socket;    /* the connection */
-	sd_event_source *deadline;  /* open to CONNACK */
-	sd_event_source *tick;      /* keepalive */
-	sd_event_source *lost;      /* posted: on_lost() */
-
-	enum mqttio_cause cause; /* of the loss */
-	int code;
-	bool was_up;
-};
-
-static void lose(struct mqttio *io, enum mqttio_cause cause, int code)
+void mqttwire_lose(struct mqttio *io, enum mqttio_cause cause, int code)
 {
 	if (io->state == STATE_LOST || io->state == STATE_IDLE)
 		return;
@@ -156,222 +112,34 @@ static int on_lost(sd_event_source *s, void *userdata)
 }
 
 /* EPROTO is libmosquitto's word for "TLS said no". */
-static bool is_tls_error(int rc, int err)
+bool mqttwire_is_tls_error(int rc, int err)
 {
 	return rc == MOSQ_ERR_TLS || (rc == MOSQ_ERR_ERRNO && err == EPROTO);
 }
 
 /* What a return value of libmosquitto says about the connection. */
-static void lose_by_rc(struct mqttio *io, int rc)
+void mqttwire_lose_by_rc(struct mqttio *io, int rc)
 {
 	int err = errno;
 
-	if (is_tls_error(rc, err)) {
-		lose(io, MQTTIO_TLS, 0);
+	if (mqttwire_is_tls_error(rc, err)) {
+		mqttwire_lose(io, MQTTIO_TLS, 0);
 		return;
 	}
 	switch (rc) {
 	case MOSQ_ERR_CONN_LOST:
-		lose(io, MQTTIO_EOF, 0);
+		mqttwire_lose(io, MQTTIO_EOF, 0);
 		return;
 	case MOSQ_ERR_KEEPALIVE:
-		lose(io, MQTTIO_KEEPALIVE, 0);
+		mqttwire_lose(io, MQTTIO_KEEPALIVE, 0);
 		return;
 	case MOSQ_ERR_ERRNO:
-		lose(io, MQTTIO_SOCKET, err);
+		mqttwire_lose(io, MQTTIO_SOCKET, err);
 		return;
 	default:
-		lose(io, MQTTIO_PROTOCOL, rc);
+		mqttwire_lose(io, MQTTIO_PROTOCOL, rc);
 		return;
 	}
-}
-
-static void set_events(struct mqttio *io)
-{
-	uint32_t events = EPOLLIN;
-
-	if (io->state != STATE_HANDSHAKE && io->state != STATE_UP)
-		return;
-	if (io->state == STATE_HANDSHAKE)
-		events |= EPOLLRDHUP;
-	io->is_blocked = mosquitto_want_write(io->mosq);
-	if (io->is_blocked)
-		events = io->lockstep || io->is_close_queued
-				 ? EPOLLOUT
-				 : events | EPOLLOUT;
-	sd_event_source_set_io_events(io->socket, events);
-}
-
-/* The end of a turn: all that is queued leaves. */
-static void flush(void *userdata)
-{
-	struct mqttio *io = userdata;
-	int rc;
-
-	if (io->state != STATE_UP)
-		return;
-	if (io->is_close_wanted && !io->is_close_queued) {
-		io->is_close_queued = true;
-		mosquitto_disconnect(io->mosq);
-	}
-	errno = 0;
-	rc = mosquitto_loop_write(io->mosq, 1);
-	if (io->state != STATE_UP)
-		return; /* that was the DISCONNECT */
-	if (rc)
-		lose_by_rc(io, rc);
-	else
-		set_events(io);
-}
-
-/* libmosquitto calls a failed connect a success when TLS meets it first, and
- * so takes SO_ERROR away from us (M2); errno still has it. */
-static bool is_socket_error(int err)
-{
-	switch (err) {
-	case ECONNREFUSED:
-	case ECONNRESET:
-	case EPIPE:
-	case EHOSTUNREACH:
-	case ENETUNREACH:
-	case ENETDOWN:
-	case ETIMEDOUT:
-		return true;
-	default:
-		return false;
-	}
-}
-
-/* The peer has closed, and nothing that it said is left to be read. */
-static bool is_at_end(int fd)
-{
-	char c;
-	ssize_t n = recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT);
-
-	return n == 0 || (n < 0 && errno == ECONNRESET);
-}
-
-/* fd: our duplicate; libmosquitto closes its own. */
-static void handshake(struct mqttio *io, int fd)
-{
-	int err;
-	int rc;
-
-	if (is_at_end(fd)) {
-		lose(io, MQTTIO_EOF, 0);
-		return;
-	}
-	errno = 0;
-	rc = mosquitto_loop_read(io->mosq, 1);
-	if (!rc && io->state == STATE_HANDSHAKE && is_socket_error(errno)) {
-		lose(io, MQTTIO_SOCKET, errno);
-		return;
-	}
-	if (!rc && io->state == STATE_HANDSHAKE) {
-		errno = 0;
-		rc = mosquitto_loop_write(io->mosq, 1);
-	}
-	err = errno;
-	if (is_tls_error(rc, err) && is_at_end(fd)) {
-		lose(io, MQTTIO_EOF, 0);
-	} else if (rc) {
-		errno = err;
-		lose_by_rc(io, rc);
-	} else {
-		set_events(io);
-	}
-}
-
-static void read_batch(struct mqttio *io)
-{
-	int rc = 0;
-	int i;
-
-	for (i = 0; i < READ_BATCH && io->state == STATE_UP; i++) {
-		errno = 0;
-		rc = mosquitto_loop_read(io->mosq, 1);
-		if (rc || errno == EAGAIN)
-			break;
-	}
-	if (rc)
-		lose_by_rc(io, rc);
-}
-
-/* An error on the socket that libmosquitto would not see (M2); 0 if none. */
-static int socket_error(int fd)
-{
-	socklen_t size = sizeof(int);
-	int err = 0;
-
-	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &size) < 0)
-		return errno;
-	return err;
-}
-
-/* A peer that says why it goes, and closes before it has read all of ours,
- * resets the connection; what it said can still be read. */
-static void read_last_words(struct mqttio *io)
-{
-	int i;
-
-	for (i = 0; i < READ_BATCH && io->state != STATE_LOST; i++) {
-		errno = 0;
-		if (mosquitto_loop_read(io->mosq, 1) || errno == EAGAIN)
-			return;
-	}
-}
-
-/* Throw away what still comes, until the peer closes. */
-static void linger(struct mqttio *io, int fd)
-{
-	char buf[4096];
-	ssize_t n;
-	int i;
-
-	for (i = 0; i < READ_BATCH; i++) {
-		n = read(fd, buf, sizeof(buf));
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
-			return;
-		if (n <= 0) {
-			lose(io, MQTTIO_CLOSED, 0);
-			return;
-		}
-	}
-}
-
-static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata)
-{
-	struct mqttio *io = userdata;
-	int err = 0;
-
-	if (io->state == STATE_CLOSING) {
-		linger(io, fd);
-		return 0;
-	}
-	if (revents & (EPOLLERR | EPOLLHUP))
-		err = socket_error(fd);
-	if (err == ECONNRESET || err == EPIPE)
-		read_last_words(io);
-	if (err) {
-		lose(io, MQTTIO_SOCKET, err);
-		return 0;
-	}
-	if (io->state == STATE_HANDSHAKE) {
-		handshake(io, fd);
-		if ((revents & (EPOLLHUP | EPOLLRDHUP)) &&
-			io->state == STATE_HANDSHAKE)
-			lose(io, MQTTIO_EOF, 0); /* M2 */
-		return 0;
-	}
-	if (revents & EPOLLOUT) {
-		/* Write at the turn's end; until then do not wake again. */
-		sd_event_source_set_io_events(s,
-			io->lockstep || io->is_close_queued ? 0 : EPOLLIN);
-		turn_due(io->turn, 0);
-	}
-	if ((revents & ~(uint32_t)EPOLLOUT) && !io->is_close_queued)
-		read_batch(io);
-	return 0;
 }
 
 static int on_tick(sd_event_source *s, uint64_t usec, void *userdata)
@@ -383,7 +151,7 @@ static int on_tick(sd_event_source *s, uint64_t usec, void *userdata)
 	errno = 0;
 	rc = mosquitto_loop_misc(io->mosq);
 	if (rc)
-		lose_by_rc(io, rc);
+		mqttwire_lose_by_rc(io, rc);
 	else if (mosquitto_want_write(io->mosq))
 		turn_due(io->turn, 0); /* a PINGREQ */
 	return 0;
@@ -409,11 +177,11 @@ static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata)
 	(void)usec;
 	/* What takes the thread so long can only be the resolver. */
 	if (io->state == STATE_CONNECTOR)
-		lose(io, MQTTIO_RESOLVE, EAI_AGAIN);
+		mqttwire_lose(io, MQTTIO_RESOLVE, EAI_AGAIN);
 	else if (io->state == STATE_CLOSING)
-		lose(io, MQTTIO_CLOSED, 0);
+		mqttwire_lose(io, MQTTIO_CLOSED, 0);
 	else
-		lose(io, MQTTIO_TIMEOUT, 0);
+		mqttwire_lose(io, MQTTIO_TIMEOUT, 0);
 	return 0;
 }
 
@@ -426,39 +194,6 @@ static int add_deadline(struct mqttio *io, uint64_t usec)
 	if (r < 0)
 		return r;
 	sd_event_source_set_description(io->deadline, "mqtt-deadline");
-	return 0;
-}
-
-/* A dead peer is noticed by the kernel too: unacknowledged bytes end the
- * connection after one keepalive (RFC 5482). */
-static void set_user_timeout(int fd, unsigned keepalive_sec)
-{
-	unsigned msec = keepalive_sec * 1000;
-
-	/* Fails on a unix socket, where nothing can get lost. */
-	(void)setsockopt(
-		fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &msec, sizeof(msec));
-}
-
-static int adopt_socket(struct mqttio *io)
-{
-	int fd = mqttconn_dup_socket(io->conn); /* M1 */
-	int r;
-
-	if (fd < 0)
-		return fd;
-	set_user_timeout(fd, io->keepalive_sec);
-	if (io->lockstep)
-		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF,
-			&(int){ LOCKSTEP_SEND_BYTES }, sizeof(int));
-	r = sd_event_add_io(io->event, &io->socket, fd,
-		EPOLLIN | EPOLLOUT | EPOLLRDHUP, on_io, io);
-	if (r < 0) {
-		close(fd);
-		return r;
-	}
-	sd_event_source_set_io_fd_own(io->socket, true);
-	sd_event_source_set_description(io->socket, "mqtt-socket");
 	return 0;
 }
 
@@ -477,22 +212,22 @@ static int on_connector(
 	mqttconn_finish(io->conn, &result);
 	io->mosq = result.mosq;
 	if (result.gai) {
-		lose(io, MQTTIO_RESOLVE, result.gai);
+		mqttwire_lose(io, MQTTIO_RESOLVE, result.gai);
 		return 0;
 	}
 	if (result.rc > 0) {
 		errno = result.err;
-		lose_by_rc(io, result.rc);
+		mqttwire_lose_by_rc(io, result.rc);
 		return 0;
 	}
-	if (is_socket_error(result.err)) {
-		lose(io, MQTTIO_SOCKET, result.err);
+	if (mqttwire_is_socket_error(result.err)) {
+		mqttwire_lose(io, MQTTIO_SOCKET, result.err);
 		return 0;
 	}
 	io->state = STATE_HANDSHAKE;
-	r = adopt_socket(io);
+	r = mqttwire_adopt(io);
 	if (r < 0)
-		lose(io, MQTTIO_SOCKET, -r);
+		mqttwire_lose(io, MQTTIO_SOCKET, -r);
 	return 0;
 }
 
@@ -509,7 +244,7 @@ static void on_connect(struct mosquitto *m, void *userdata, int reason,
 
 	(void)m;
 	if (reason) {
-		lose(io, MQTTIO_REFUSED, reason);
+		mqttwire_lose(io, MQTTIO_REFUSED, reason);
 		errno = saved;
 		return;
 	}
@@ -524,7 +259,7 @@ static void on_connect(struct mosquitto *m, void *userdata, int reason,
 	io->deadline = sd_event_source_disable_unref(io->deadline);
 	r = start_tick(io);
 	if (r < 0) {
-		lose(io, MQTTIO_SOCKET, -r);
+		mqttwire_lose(io, MQTTIO_SOCKET, -r);
 		errno = saved;
 		return;
 	}
@@ -594,7 +329,7 @@ static void start_closing(struct mqttio *io)
 
 	io->tick = sd_event_source_disable_unref(io->tick);
 	if (shutdown(fd, SHUT_WR) < 0 || add_deadline(io, LINGER_USEC) < 0) {
-		lose(io, MQTTIO_CLOSED, 0);
+		mqttwire_lose(io, MQTTIO_CLOSED, 0);
 		return;
 	}
 	io->state = STATE_CLOSING;
@@ -613,11 +348,11 @@ static void on_disconnect(struct mosquitto *m, void *userdata, int reason,
 	 * The rest are return codes of the call that we are in (M3): it has
 	 * the same and errno beside it, so leave it to that. */
 	if (reason >= 0x80)
-		lose(io, MQTTIO_DISCONNECT, reason);
+		mqttwire_lose(io, MQTTIO_DISCONNECT, reason);
 	else if (reason == 0 && io->state == STATE_UP)
 		start_closing(io);
 	else if (reason == 0)
-		lose(io, MQTTIO_CLOSED, 0);
+		mqttwire_lose(io, MQTTIO_CLOSED, 0);
 	errno = saved;
 }
 
@@ -650,7 +385,7 @@ int mqttio_new(struct sd_event *event, struct turn *turn,
 	r = sd_event_source_set_enabled(io->lost, SD_EVENT_OFF);
 	if (r < 0)
 		return r;
-	r = turn_join(turn, flush, io);
+	r = turn_join(turn, mqttwire_flush, io);
 	if (r < 0)
 		return r;
 	*ret_io = TAKE(io);
@@ -682,7 +417,7 @@ int mqttio_open(struct mqttio *io, const struct mqttio_options *o)
 	r = mqttconn_start(o, io->attempts++, &callbacks, io, &io->conn);
 	if (r == -EBUSY) {
 		io->state = STATE_CONNECTOR;
-		lose(io, MQTTIO_RESOLVE, EAI_AGAIN);
+		mqttwire_lose(io, MQTTIO_RESOLVE, EAI_AGAIN);
 		return 0;
 	}
 	if (r < 0)
@@ -704,7 +439,7 @@ int mqttio_open(struct mqttio *io, const struct mqttio_options *o)
 void mqttio_close(struct mqttio *io)
 {
 	if (io->state != STATE_UP) {
-		lose(io, MQTTIO_CLOSED, 0);
+		mqttwire_lose(io, MQTTIO_CLOSED, 0);
 		return;
 	}
 	io->is_close_wanted = true;
@@ -713,7 +448,7 @@ void mqttio_close(struct mqttio *io)
 
 void mqttio_cut(struct mqttio *io)
 {
-	lose(io, MQTTIO_CLOSED, 0);
+	mqttwire_lose(io, MQTTIO_CLOSED, 0);
 }
 
 bool mqttio_is_up(const struct mqttio *io)
