@@ -1,9 +1,9 @@
 /* The wiring: who tells whom.  bridge and localbus do not know each other; what
  * comes in by one is stored here for the other.
  *
- * The data path: on_local() and on_record() route a message and push it into
- * the transaction of the turn; on_cloud() does the same downwards; commit()
- * makes the turn durable; only then do acknowledgements and messages leave
+ * The data path: on_local(), on_record() and on_cloud() hand what comes in to
+ * intake.c, which puts it into the transaction of the turn; commit() makes the
+ * turn durable; only then do acknowledgements and messages leave
  * (base/turn.h).
  *
  * When the spool is full: what was stored is committed, the local connection
@@ -28,12 +28,12 @@
 #include "base/turn.h"
 #include "bridge/uplink.h"
 #include "gatewayd/conf.h"
+#include "gatewayd/intake.h"
 #include "gatewayd/ports.h"
 #include "gatewayd/route.h"
 #include "gatewayd/status.h"
 #include "localbus/mqtt.h"
 #include "spool/db.h"
-#include "spool/queue.h"
 #include "spool/session.h"
 #include "spool/state.h"
 
@@ -43,14 +43,6 @@
 /* While the spool is full: between two looks whether there is room. */
 #define HOLD_MIN_USEC USEC_PER_SEC
 #define HOLD_MAX_USEC (10 * USEC_PER_SEC)
-/* Kept free of what goes up, so that commands still get in and every removal
- * finds room. */
-#define RESERVE_MAX_BYTES (4 << 20)
-/* What a row costs beside topic and payload, roughly. */
-#define ROW_BYTES 128
-/* Messages for devices that may wait: no cloud needs more, and a cloud gone
- * wrong must not fill the disk. */
-#define DOWN_MAX 10000
 
 struct daemon {
 	char *config;
@@ -59,7 +51,7 @@ struct daemon {
 	struct turn *turn;
 	struct db *db;
 	struct state *state;
-	struct queue *queue;
+	struct intake *intake;
 	struct route *route;
 	struct mqtt *mqtt;
 	struct uplink *uplink;
@@ -67,128 +59,22 @@ struct daemon {
 	struct status status;
 	sd_event_source *tick;
 
-	struct {
-		uint64_t room_bytes; /* left for this turn; 0: look again */
-		bool is_known;
-		bool is_refused; /* something did not fit: hold the intake */
-		bool is_broken;  /* a push met a full disk: roll back */
-		bool has_up;     /* something for the cloud is in it */
-		bool has_down;   /* something of the cloud is in it */
-	} intake;
 	bool is_held;
 	uint64_t held_until_usec;
 	struct retry hold;
 
 	bool is_stopping;
 	uint64_t stop_usec;
-	struct log_limit refusals;
 	struct log_limit fullness;
-	char topic[ROUTE_TOPIC_BYTES];
 };
 
-/* ---- storing what comes in ---- */
-
-static uint64_t reserve_bytes(const struct daemon *d)
-{
-	uint64_t part = d->conf->spool.max_bytes / 16;
-
-	return part < RESERVE_MAX_BYTES ? part : RESERVE_MAX_BYTES;
-}
-
-/* Whether `bytes` more fit; asks the database once a turn. */
-static bool has_room(struct daemon *d, size_t bytes)
-{
-	if (!d->intake.is_known) {
-		uint64_t free_bytes = db_free_bytes(d->db);
-		uint64_t reserve = reserve_bytes(d);
-
-		d->intake.is_known = true;
-		d->intake.room_bytes =
-			free_bytes > reserve ? free_bytes - reserve : 0;
-	}
-	if (d->intake.room_bytes < bytes + ROW_BYTES)
-		return false;
-	d->intake.room_bytes -= bytes + ROW_BYTES;
-	return true;
-}
-
-/* The disk or the file said no: this process must end and look again. */
-static void fail(struct daemon *d, const char *what)
-{
-	log_error("spool: %s failed: nothing is acknowledged any more; "
-		  "restarting to read the disk afresh",
-		what);
-	sd_event_exit(d->event, EXIT_FAILURE);
-}
-
-static void refuse(struct daemon *d, const char *from, const char *topic,
-	const char *why)
-{
-	state_count(d->state, STATE_REFUSED, 1);
-	log_limited(&d->refusals, LOG_LEVEL_WARNING,
-		"%s: message on '%s' is dropped: %s", from, topic, why);
-}
-
-static const char *outcome_text(int outcome)
-{
-	switch (outcome) {
-	case ROUTE_NONE:
-		return "no route takes this topic";
-	case ROUTE_BAD_DEVICE:
-		return "it does not name a device where its route wants one";
-	case ROUTE_BAD_TOPIC:
-		return "such a topic may not pass";
-	default:
-		return "the topic is too long";
-	}
-}
-
-/* Half of the spool: what is larger might never find room, and would hold up
- * all that comes after it. */
-static bool is_too_large(const struct daemon *d, size_t bytes)
-{
-	return bytes + ROW_BYTES > d->conf->spool.max_bytes / 2;
-}
-
-/* True when it is dealt with: stored, or dropped for good and counted.  False:
- * it must come again. */
-static bool store_up(struct daemon *d, const char *from, const struct msg *in)
-{
-	struct msg out = *in;
-	size_t bytes;
-	int64_t id;
-	int r;
-
-	if (d->intake.is_refused || d->is_held)
-		return false;
-	r = route_up(d->route, in->topic, d->topic, sizeof(d->topic));
-	if (r) {
-		refuse(d, from, in->topic, outcome_text(r));
-		return true;
-	}
-	bytes = strlen(d->topic) + in->payload_bytes;
-	if (is_too_large(d, bytes)) {
-		refuse(d, from, in->topic,
-			"it is larger than half of spool.max_size");
-		return true;
-	}
-	if (!has_room(d, bytes)) {
-		d->intake.is_refused = true;
-		return false;
-	}
-	out.topic = d->topic;
-	d->intake.has_up = true;
-	r = queue_push_up(d->queue, &out, &id);
-	if (r == QUEUE_FULL)
-		d->intake.is_refused = d->intake.is_broken = true;
-	else if (r < 0)
-		fail(d, "storing a message");
-	return r == 0;
-}
+/* ---- what comes in ---- */
 
 static bool on_local(void *userdata, const struct msg *msg)
 {
-	return store_up(userdata, "local", msg);
+	struct daemon *d = userdata;
+
+	return intake_up(d->intake, "local", msg);
 }
 
 /* A tty has no acknowledgement: what does not fit is lost, and counted. */
@@ -196,66 +82,37 @@ static void on_record(void *userdata, const struct msg *msg)
 {
 	struct daemon *d = userdata;
 
-	if (!store_up(d, "serial", msg))
-		refuse(d, "serial", msg->topic, "the spool is full");
+	if (!intake_up(d->intake, "serial", msg))
+		intake_drop(d->intake, "serial", msg->topic,
+			"the spool is full");
 	turn_due(d->turn, 1);
 }
 
-static uint64_t down_backlog(const struct daemon *d)
-{
-	return state_counter(d->state, STATE_DOWN_ACCEPTED) -
-	       state_counter(d->state, STATE_DOWN_DELIVERED) -
-	       state_counter(d->state, STATE_DOWN_DROPPED);
-}
-
-static bool on_cloud(void *userdata, const struct msg *in)
+static bool on_cloud(void *userdata, const struct msg *msg)
 {
 	struct daemon *d = userdata;
-	char device[ROUTE_DEVICE_BYTES] = "";
-	struct msg out = *in;
-	int64_t id;
-	int r = route_down(d->route, in->topic, &out.topic, device);
 
-	d->intake.has_down = true;
-	if (r) {
-		refuse(d, "cloud", in->topic, outcome_text(r));
-		return true;
-	}
-	if (down_backlog(d) >= DOWN_MAX) {
-		refuse(d, "cloud", in->topic,
-			"too many messages wait for devices");
-		return true;
-	}
-	r = queue_push_down(d->queue, ports_has(d->ports, device) ? device : "",
-		&out, &id);
-	if (r == QUEUE_FULL)
-		d->intake.is_refused = d->intake.is_broken = true;
-	else if (r < 0)
-		fail(d, "storing a message");
-	return r == 0;
+	return intake_down(d->intake, msg);
 }
 
 /* ---- the turn ---- */
 
-static int store_removals(struct daemon *d)
+/* The disk or the file said no: this process must end and look again. */
+static void fail(struct daemon *d)
 {
-	int r = session_store_removals(mqtt_session(d->mqtt));
-
-	if (r == 0)
-		r = session_store_removals(uplink_session(d->uplink));
-	if (r == 0)
-		r = ports_store(d->ports);
-	if (r == 0)
-		r = state_store(d->state);
-	return r;
+	log_error("spool: storing failed: nothing is acknowledged any more; "
+		  "restarting to read the disk afresh");
+	sd_event_exit(d->event, EXIT_FAILURE);
 }
 
-static int store_all(struct daemon *d)
+/* Put all that the turn has changed into the transaction, each part by its
+ * store(), and make it durable. */
+static int store(struct daemon *d, int (*store_session)(struct session *s))
 {
-	int r = session_store(mqtt_session(d->mqtt));
+	int r = store_session(mqtt_session(d->mqtt));
 
 	if (r == 0)
-		r = session_store(uplink_session(d->uplink));
+		r = store_session(uplink_session(d->uplink));
 	if (r == 0)
 		r = ports_store(d->ports);
 	if (r == 0)
@@ -282,6 +139,7 @@ static void hold_intake(struct daemon *d)
 	if (d->is_held)
 		return;
 	d->is_held = true;
+	intake_hold(d->intake, true);
 	if (retry_attempts(&d->hold) == 1)
 		log_limited(&d->fullness, LOG_LEVEL_ERROR,
 			"spool: full: the intake is held until messages have "
@@ -294,9 +152,10 @@ static void release_intake(struct daemon *d)
 {
 	if (!d->is_held || d->is_stopping ||
 		now_boot_usec() < d->held_until_usec ||
-		db_free_bytes(d->db) < 2 * reserve_bytes(d))
+		!intake_has_room(d->intake))
 		return;
 	d->is_held = false;
+	intake_hold(d->intake, false);
 	ports_pause(d->ports, false);
 	mqtt_start(d->mqtt);
 }
@@ -323,12 +182,10 @@ static int undo(struct daemon *d)
 		session_rolled_back(mqtt_session(d->mqtt)) < 0 ||
 		session_rolled_back(uplink_session(d->uplink)) < 0)
 		return -EIO;
-	if (d->intake.has_down)
+	if (intake_turn(d->intake)->has_down)
 		session_cut(uplink_session(d->uplink), "the spool is full");
 	hold_intake(d);
-	r = store_removals(d);
-	if (r == 0)
-		r = db_commit(d->db);
+	r = store(d, session_store_removals);
 	if (r == 0)
 		all_stored(d);
 	else
@@ -339,20 +196,23 @@ static int undo(struct daemon *d)
 static int commit(void *userdata)
 {
 	struct daemon *d = userdata;
-	int r = d->intake.is_broken ? DB_FULL : store_all(d);
+	const struct intake_turn *turn = intake_turn(d->intake);
+	int r = turn->error;
 
-	if (r == DB_FULL)
+	if (r == 0)
+		r = turn->is_broken ? DB_FULL : store(d, session_store);
+	if (r == DB_FULL) {
 		r = undo(d);
-	else if (r == 0) {
+	} else if (r == 0) {
 		all_stored(d);
-		if (d->intake.is_refused)
+		if (turn->is_refused)
 			hold_intake(d);
-		else if (d->intake.has_up && !d->is_held)
+		else if (turn->has_up && !d->is_held)
 			note_room(d);
 	}
-	memset(&d->intake, 0, sizeof(d->intake));
+	intake_next_turn(d->intake);
 	if (r < 0)
-		fail(d, "commit");
+		fail(d);
 	return r;
 }
 
@@ -514,6 +374,9 @@ static int subscribe(struct daemon *d)
 
 	if (r < 0)
 		return r;
+	if (!n)
+		log_warning("no route goes up: nothing of the devices passes; "
+			    "see ROUTES in gatewayd.conf(5)");
 	filters = route_cloud_filters(d->route, &n);
 	return session_subscribe(uplink_session(d->uplink), filters, n);
 }
@@ -530,6 +393,7 @@ static int apply(struct daemon *d, const struct conf *conf)
 
 	if (r < 0)
 		return r;
+	intake_set_route(d->intake, route);
 	route_free(d->route);
 	d->route = route;
 	r = subscribe(d);
@@ -553,8 +417,6 @@ static int open_spool(struct daemon *d, const char *state_dir)
 	free(path);
 	if (r == 0)
 		r = state_new(d->db, &d->state);
-	if (r == 0)
-		r = queue_new(d->db, d->state, &d->queue);
 	return r;
 }
 
@@ -578,6 +440,11 @@ static int make_links(struct daemon *d)
 		r = uplink_set_up(d->uplink, &uo, &uplink_ops, d);
 	if (r == 0)
 		r = ports_new(d->event, d->turn, d->db, d->state, &d->ports);
+	if (r == 0)
+		r = intake_new(d->db, d->state, d->ports,
+			d->conf->spool.max_bytes, &d->intake);
+	if (r == 0)
+		intake_set_route(d->intake, d->route);
 	return r;
 }
 
@@ -650,8 +517,10 @@ int daemon_new(const char *config, const char *state_dir, struct conf *conf,
 		r = subscribe(d);
 	if (r == 0)
 		r = ports_configure(d->ports, conf, &ports_ops, d);
-	if (r < 0)
+	if (r == -ENOMEM)
 		return log_fail(r, "cannot start");
+	if (r < 0)
+		return r; /* said where it was met */
 	*ret_daemon = TAKE(d);
 	return 0;
 }
@@ -660,11 +529,11 @@ struct daemon *daemon_free(struct daemon *d)
 {
 	if (!d)
 		return NULL;
+	d->intake = intake_free(d->intake);
 	d->ports = ports_free(d->ports);
 	d->uplink = uplink_free(d->uplink);
 	d->mqtt = mqtt_free(d->mqtt);
 	d->route = route_free(d->route);
-	d->queue = queue_free(d->queue);
 	d->state = state_free(d->state);
 	d->db = db_close(d->db);
 	d->turn = turn_free(d->turn);

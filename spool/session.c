@@ -34,6 +34,8 @@
 #define REMIND_USEC (10 * 60 * USEC_PER_SEC)
 /* A connection that lasted so long was a good one: the next delay is short. */
 #define STEADY_USEC (5 * USEC_PER_SEC)
+/* How long we wait, when stopping, for PUBACKs of what is out. */
+#define DRAIN_USEC USEC_PER_SEC
 /* A peer that does not even take our goodbye in this time is left without. */
 #define GOODBYE_USEC (4 * USEC_PER_SEC)
 #define TAKEN_OVER 0x8e /* MQTT 5, 3.14.2.1: session taken over */
@@ -56,6 +58,7 @@ struct session {
 	bool is_wanted;   /* started, not stopped or held */
 	bool is_open;     /* from open to on_down */
 	uint64_t up_since_usec;
+	bool is_draining; /* stopping: only PUBACKs are waited for */
 	uint64_t closing_since_usec; /* DISCONNECT is queued; 0: it is not */
 	uint64_t quiet_since_usec; /* since when no PUBACK came */
 	sd_event_source *retry_timer;
@@ -74,6 +77,13 @@ struct session {
 };
 
 static void open_now(struct session *s);
+
+static void say_goodbye(struct session *s)
+{
+	s->is_draining = false;
+	s->closing_since_usec = now_boot_usec();
+	mqttio_close(s->io);
+}
 
 /* ---- giving out rows ---- */
 
@@ -108,6 +118,11 @@ static void feed(void *userdata)
 
 	if (!s->io || !mqttio_is_up(s->io) || s->closing_since_usec)
 		return;
+	if (s->is_draining) {
+		if (!replay_out(s->replay))
+			say_goodbye(s);
+		return;
+	}
 	before = replay_out(s->replay);
 	had_done = replay_has_done(s->replay);
 	if (replay_fill(s->replay, send_row, s) < 0) {
@@ -122,11 +137,6 @@ static void feed(void *userdata)
 	 * window: no PUBACK will bring the turn that removes them. */
 	if (!had_done && replay_has_done(s->replay))
 		turn_due(s->turn, 0);
-}
-
-void session_wake(struct session *s)
-{
-	turn_due(s->turn, 0);
 }
 
 int session_subscribe(struct session *s, char *const *filters, size_t n)
@@ -240,6 +250,7 @@ static void on_down(void *userdata, const struct mqttio_loss *loss)
 	struct session *s = userdata;
 
 	s->is_open = false;
+	s->is_draining = false;
 	if (loss->was_up && now_boot_usec() - s->up_since_usec >= STEADY_USEC)
 		retry_reset(&s->retry);
 	sd_event_source_set_enabled(s->check_timer, SD_EVENT_OFF);
@@ -276,6 +287,10 @@ static int on_check(sd_event_source *source, uint64_t usec, void *userdata)
 	uint64_t now = now_boot_usec();
 
 	sd_event_source_set_time(source, usec + CHECK_USEC);
+	if (s->is_draining) {
+		say_goodbye(s);
+		return 0;
+	}
 	if (s->closing_since_usec) {
 		if (now - s->closing_since_usec >= GOODBYE_USEC)
 			mqttio_cut(s->io);
@@ -435,6 +450,7 @@ struct session *session_free(struct session *s)
 void session_start(struct session *s)
 {
 	s->is_wanted = true;
+	s->is_draining = false;
 	if (s->is_open)
 		return;
 	sd_event_source_set_enabled(s->retry_timer, SD_EVENT_OFF);
@@ -450,17 +466,17 @@ static void stay_away(struct session *s, const char *reason)
 	snprintf(s->reason, sizeof(s->reason), "%s", reason);
 }
 
-static void say_goodbye(struct session *s)
-{
-	s->closing_since_usec = now_boot_usec();
-	mqttio_close(s->io);
-}
-
 void session_stop(struct session *s)
 {
 	stay_away(s, "stopped");
-	if (s->is_open)
+	if (!s->is_open)
+		return;
+	if (!mqttio_is_up(s->io) || !replay_out(s->replay)) {
 		say_goodbye(s);
+		return;
+	}
+	s->is_draining = true;
+	sd_event_source_set_time_relative(s->check_timer, DRAIN_USEC);
 }
 
 void session_hold(struct session *s)

@@ -77,7 +77,8 @@ CHECKED int session_subscribe(
 /* Connect now and keep connected. */
 void session_start(struct session *s);
 
-/* Say goodbye and stay away; on_change() when done. */
+/* Give out nothing more, wait up to a second for the PUBACKs of what is out, say
+ * goodbye and stay away; on_change() when done. */
 void session_stop(struct session *s);
 
 /* Drop the connection with all that is unacknowledged, and stay away until
@@ -114,8 +115,5 @@ CHECKED int session_store(struct session *s);
 CHECKED int session_store_removals(struct session *s);
 void session_stored(struct session *s);
 CHECKED int session_rolled_back(struct session *s);
-
-/* There may be new rows: look at the end of this turn. */
-void session_wake(struct session *s);
 
 #endif

@@ -133,7 +133,7 @@ def publish_until(dev, name, condition):
     return sent
 
 
-def stopped_under_load_nothing_is_lost():
+def stopped_under_load_nothing_is_lost_or_comes_twice():
     with rig.Rig(serial=()) as r:
         viewer = r.viewer("#")
         r.wait_up()
@@ -154,8 +154,7 @@ def stopped_under_load_nothing_is_lost():
         rig.wait_until(lambda: len(set(viewer.payloads())) >= len(sent),
                        "%d messages in the cloud" % len(sent))
         got = [p for _, p in viewer.received]
-        assert list(dict.fromkeys(got)) == [p for p, _ in sent]
-        assert len(got) - len(sent) <= 100, len(got) - len(sent)
+        assert got == [p for p, _ in sent], "nothing comes twice"
 
 
 def stopped_while_a_peer_hangs():
@@ -356,7 +355,7 @@ if __name__ == "__main__":
         the_status_line_tells_how_things_are,
         the_watchdog_is_fed_from_the_loop,
         a_clean_stop_says_goodbye_to_both_sides,
-        stopped_under_load_nothing_is_lost,
+        stopped_under_load_nothing_is_lost_or_comes_twice,
         stopped_while_a_peer_hangs,
         stopped_while_it_connects,
         reload_takes_routes_and_ports,
