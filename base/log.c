@@ -110,14 +110,14 @@ __attribute__((format(printf, 2, 0))) static void log_va(
 	errno = saved;
 }
 
-#define DEFINE_LOG(name, level)                \
-	void name(const char *fmt, ...)        \
-	{                                      \
-		va_list args;                  \
-		va_start(args, fmt);           \
-		log_va((level), fmt, args);    \
-		va_end(args);                  \
-	}                                      \
+#define DEFINE_LOG(name, level)             \
+	void name(const char *fmt, ...)     \
+	{                                   \
+		va_list args;               \
+		va_start(args, fmt);        \
+		log_va((level), fmt, args); \
+		va_end(args);               \
+	}                                   \
 	struct log_needs_semicolon
 
 DEFINE_LOG(log_error, LOG_LEVEL_ERROR);
@@ -157,8 +157,8 @@ static bool limit_passes(struct log_limit *limit)
 	return false;
 }
 
-void log_limited(struct log_limit *limit, enum log_level level,
-	const char *fmt, ...)
+void log_limited(
+	struct log_limit *limit, enum log_level level, const char *fmt, ...)
 {
 	char text[LINE_BYTES];
 	int saved = errno;

@@ -45,7 +45,7 @@ struct log_limit {
 	uint64_t held;        /* lines held back since the last one shown */
 };
 
-void log_limited(struct log_limit *limit, enum log_level level,
-	const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void log_limited(struct log_limit *limit, enum log_level level, const char *fmt,
+	...) __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -31,7 +31,7 @@ struct mqttconn {
 	char *host;
 	size_t id_bytes; /* of the client id */
 	bool is_repeat;  /* the last PUBLISH that came had DUP */
-	int port; /* 0: host is the path of a unix socket */
+	int port;        /* 0: host is the path of a unix socket */
 	int keepalive_sec;
 	mosquitto_property *props;
 
@@ -70,8 +70,8 @@ static void note_repeat(struct mqttconn *conn, const char *text)
 		conn->is_repeat = text[at + sizeof(after) - 1] == '1';
 }
 
-static void on_log(struct mosquitto *m, void *userdata, int level,
-	const char *text)
+static void on_log(
+	struct mosquitto *m, void *userdata, int level, const char *text)
 {
 	struct mqttconn *conn = userdata;
 
@@ -87,7 +87,7 @@ static void on_log(struct mosquitto *m, void *userdata, int level,
  * Returns getaddrinfo's error. */
 static int choose_family(const struct mqttconn *conn, const char **ret_bind)
 {
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
 	struct addrinfo *list = NULL;
 	struct addrinfo *a;
 	int other = AF_UNSPEC;

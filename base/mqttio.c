@@ -60,7 +60,7 @@
 #include "base/now.h"
 #include "base/turn.h"
 
-#define TICK_USEC USEC_PER_SEC   /* M12 */
+#define TICK_USEC USEC_PER_SEC /* M12 */
 /* Between our DISCONNECT and the peer's close. */
 #define LINGER_USEC USEC_PER_SEC
 #define TICK_ACCURACY_USEC (250 * USEC_PER_MSEC)
@@ -237,7 +237,7 @@ static void on_connect(struct mosquitto *m, void *userdata, int reason,
 	int flags, const mosquitto_property *props)
 {
 	struct mqttio *io = mqttconn_owner(userdata);
-	struct mqttio_up up = { .session_present = flags & 1 };
+	struct mqttio_up up = {.session_present = flags & 1};
 	uint16_t receive_maximum = UINT16_MAX;
 	int saved = errno;
 	int r;
@@ -273,9 +273,9 @@ static void on_message(struct mosquitto *m, void *userdata,
 {
 	struct mqttio *io = mqttconn_owner(userdata);
 	struct mqttio_message out = {
-		.msg = { .topic = in->topic,
+		.msg = {.topic = in->topic,
 			.payload = in->payload,
-			.payload_bytes = (size_t)in->payloadlen },
+			.payload_bytes = (size_t)in->payloadlen},
 		.mid = (unsigned)in->mid,
 		.retain = in->retain,
 		.is_repeat = mqttconn_is_repeat(userdata),
@@ -315,8 +315,8 @@ static void on_subscribe(struct mosquitto *m, void *userdata, int mid, int n,
 	(void)m;
 	(void)props;
 	if (io->state == STATE_UP)
-		io->ops->on_suback(io->userdata, (unsigned)mid,
-			n > 0 ? granted[0] : 0x80);
+		io->ops->on_suback(
+			io->userdata, (unsigned)mid, n > 0 ? granted[0] : 0x80);
 	errno = saved;
 }
 
@@ -512,8 +512,8 @@ int mqttio_subscribe(struct mqttio *io, const char *filter, unsigned *ret_mid)
 
 	if (io->state != STATE_UP)
 		return -ENOTCONN;
-	rc = mosquitto_subscribe_v5(io->mosq, &mid, filter, 1,
-		io->is_v5 ? options : 0, NULL);
+	rc = mosquitto_subscribe_v5(
+		io->mosq, &mid, filter, 1, io->is_v5 ? options : 0, NULL);
 	if (rc)
 		return rc_to_errno(rc);
 	*ret_mid = (unsigned)mid;

@@ -57,11 +57,11 @@ struct mqttio_options {
 	const char *client_id;
 	int version; /* 4 is MQTT 3.1.1, 5 is MQTT 5 */
 	unsigned keepalive_sec;
-	unsigned send_maximum;        /* most PUBLISH unacknowledged, out */
-	unsigned receive_maximum;     /* the same, in (MQTT 5) */
-	uint32_t session_expiry_sec;  /* MQTT 5; UINT32_MAX: never */
+	unsigned send_maximum;         /* most PUBLISH unacknowledged, out */
+	unsigned receive_maximum;      /* the same, in (MQTT 5) */
+	uint32_t session_expiry_sec;   /* MQTT 5; UINT32_MAX: never */
 	uint64_t connect_timeout_usec; /* from open to CONNACK */
-	struct ssl_ctx_st *tls; /* NULL: no TLS; referenced while open */
+	struct ssl_ctx_st *tls;        /* NULL: no TLS; referenced while open */
 	/* Read nothing while something waits to be written, and let the kernel
 	 * hold few PUBACKs.  For a peer that sends more than it may: the broker
 	 * 2.0.11 forgets its in-flight limit whenever it has messages queued
@@ -102,8 +102,7 @@ struct mqttio_ops {
 
 /* event, turn and ops are borrowed and outlive the mqttio.  0 or -errno. */
 CHECKED int mqttio_new(struct sd_event *event, struct turn *turn,
-	const struct mqttio_ops *ops, void *userdata,
-	struct mqttio **ret_io);
+	const struct mqttio_ops *ops, void *userdata, struct mqttio **ret_io);
 
 /* Ends any connection at once, without on_down().  NULL is allowed. */
 struct mqttio *mqttio_free(struct mqttio *io);

@@ -26,8 +26,8 @@ static void set_events(struct mqttio *io)
 	io->is_blocked = mosquitto_want_write(io->mosq);
 	if (io->is_blocked)
 		events = io->lockstep || io->is_close_queued
-				 ? EPOLLOUT
-				 : events | EPOLLOUT;
+			? EPOLLOUT
+			: events | EPOLLOUT;
 	sd_event_source_set_io_events(io->socket, events);
 }
 
@@ -91,7 +91,8 @@ static void handshake(struct mqttio *io, int fd)
 	}
 	errno = 0;
 	rc = mosquitto_loop_read(io->mosq, 1);
-	if (!rc && io->state == STATE_HANDSHAKE && mqttwire_is_socket_error(errno)) {
+	if (!rc && io->state == STATE_HANDSHAKE &&
+		mqttwire_is_socket_error(errno)) {
 		mqttwire_lose(io, MQTTIO_SOCKET, errno);
 		return;
 	}
@@ -193,8 +194,8 @@ static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 	}
 	if (revents & EPOLLOUT) {
 		/* Write at the turn's end; until then do not wake again. */
-		sd_event_source_set_io_events(s,
-			io->lockstep || io->is_close_queued ? 0 : EPOLLIN);
+		sd_event_source_set_io_events(
+			s, io->lockstep || io->is_close_queued ? 0 : EPOLLIN);
 		turn_due(io->turn, 0);
 	}
 	if ((revents & ~(uint32_t)EPOLLOUT) && !io->is_close_queued)
@@ -223,7 +224,7 @@ int mqttwire_adopt(struct mqttio *io)
 	set_user_timeout(fd, io->keepalive_sec);
 	if (io->lockstep)
 		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF,
-			&(int){ LOCKSTEP_SEND_BYTES }, sizeof(int));
+			&(int){LOCKSTEP_SEND_BYTES}, sizeof(int));
 	r = sd_event_add_io(io->event, &io->socket, fd,
 		EPOLLIN | EPOLLOUT | EPOLLRDHUP, on_io, io);
 	if (r < 0) {

@@ -18,7 +18,7 @@ enum state {
 	STATE_HANDSHAKE, /* TCP, TLS, CONNECT */
 	STATE_UP,
 	STATE_CLOSING, /* DISCONNECT is written: until the peer closes */
-	STATE_LOST, /* on_lost() is posted */
+	STATE_LOST,    /* on_lost() is posted */
 };
 
 struct mqttio {
@@ -28,7 +28,7 @@ struct mqttio {
 	void *userdata;
 
 	enum state state;
-	struct mqttconn *conn; /* while not idle */
+	struct mqttconn *conn;  /* while not idle */
 	struct mosquitto *mosq; /* conn's client, once the thread is done */
 	bool is_v5;
 	bool lockstep;

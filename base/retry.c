@@ -6,8 +6,8 @@
 
 #include "base/now.h"
 
-void retry_init(struct retry *r, uint64_t min_usec, uint64_t max_usec,
-	uint32_t seed)
+void retry_init(
+	struct retry *r, uint64_t min_usec, uint64_t max_usec, uint32_t seed)
 {
 	assert(min_usec > 0 && min_usec <= max_usec);
 	r->min_usec = min_usec;
@@ -16,8 +16,9 @@ void retry_init(struct retry *r, uint64_t min_usec, uint64_t max_usec,
 	r->random = seed;
 	/* Early in the boot the kernel may have none: the clock will do, this
 	 * is no secret. */
-	if (!seed && getrandom(&r->random, sizeof(r->random), GRND_NONBLOCK) !=
-			     (ssize_t)sizeof(r->random))
+	if (!seed &&
+		getrandom(&r->random, sizeof(r->random), GRND_NONBLOCK) !=
+			(ssize_t)sizeof(r->random))
 		r->random = now_boot_usec();
 }
 

@@ -16,8 +16,8 @@ struct retry {
 };
 
 /* 0 < min_usec <= max_usec.  seed: for tests; 0 takes one from the kernel. */
-void retry_init(struct retry *r, uint64_t min_usec, uint64_t max_usec,
-	uint32_t seed);
+void retry_init(
+	struct retry *r, uint64_t min_usec, uint64_t max_usec, uint32_t seed);
 
 /* The next delay; counts an attempt. */
 uint64_t retry_next_usec(struct retry *r);

@@ -13,13 +13,13 @@
 /* Decode one code point of at most n bytes; its length, or 0 (RFC 3629). */
 static size_t decode(const unsigned char *s, size_t n, uint32_t *ret)
 {
-	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	size_t len = s[0] < 0x80   ? 1
-		     : s[0] < 0xc0 ? 0
-		     : s[0] < 0xe0 ? 2
-		     : s[0] < 0xf0 ? 3
-		     : s[0] < 0xf8 ? 4
-				   : 0;
+	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+	size_t len = s[0] < 0x80 ? 1
+		: s[0] < 0xc0    ? 0
+		: s[0] < 0xe0    ? 2
+		: s[0] < 0xf0    ? 3
+		: s[0] < 0xf8    ? 4
+				 : 0;
 	uint32_t c;
 	size_t i;
 
@@ -42,7 +42,7 @@ static size_t decode(const unsigned char *s, size_t n, uint32_t *ret)
 static bool is_fit(uint32_t c)
 {
 	return c >= 0x20 && !(c >= 0x7f && c <= 0x9f) &&
-	       !(c >= 0xfdd0 && c <= 0xfdef) && (c & 0xfffe) != 0xfffe;
+		!(c >= 0xfdd0 && c <= 0xfdef) && (c & 0xfffe) != 0xfffe;
 }
 
 static bool is_text(const char *text, size_t bytes)
@@ -64,7 +64,7 @@ static bool is_text(const char *text, size_t bytes)
 bool topic_is_valid(const char *topic, size_t bytes)
 {
 	return is_text(topic, bytes) && !memchr(topic, '+', bytes) &&
-	       !memchr(topic, '#', bytes);
+		!memchr(topic, '#', bytes);
 }
 
 static size_t level_bytes(const char *s)
@@ -109,8 +109,8 @@ bool topic_matches(const char *filter, const char *topic)
 	const char *f = filter;
 	const char *t = topic;
 
-	if (*t == '$' && (*f == '+' || *f == '#' ||
-				 is_device_level(f, level_bytes(f))))
+	if (*t == '$' &&
+		(*f == '+' || *f == '#' || is_device_level(f, level_bytes(f))))
 		return false;
 	for (;;) {
 		size_t fn = level_bytes(f);
@@ -175,8 +175,8 @@ bool topic_device_name_is_valid(const char *name)
 	return is_device_name(name, strlen(name));
 }
 
-int topic_device(const char *filter, const char *topic, char *ret_device,
-	size_t size)
+int topic_device(
+	const char *filter, const char *topic, char *ret_device, size_t size)
 {
 	const char *f = filter;
 	const char *t = topic;
@@ -215,8 +215,8 @@ static const char *find_device(const char *filter)
 	return at;
 }
 
-int topic_filter_to_mqtt(const char *filter, const char *prefix, char *ret,
-	size_t size)
+int topic_filter_to_mqtt(
+	const char *filter, const char *prefix, char *ret, size_t size)
 {
 	const char *device = find_device(filter);
 	int n;

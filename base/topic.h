@@ -34,12 +34,12 @@ bool topic_device_name_is_valid(const char *name);
 /* The level of topic that stands at {device} in filter.  0; -ENOENT: the
  * filter has no {device}, or does not take the topic; -EINVAL: that level is no
  * device name; -ENOBUFS: size does not do. */
-int topic_device(const char *filter, const char *topic, char *ret_device,
-	size_t size);
+int topic_device(
+	const char *filter, const char *topic, char *ret_device, size_t size);
 
 /* What to subscribe to: prefix, then the filter with `+` for {device}.  0 or
  * -ENOBUFS. */
-int topic_filter_to_mqtt(const char *filter, const char *prefix, char *ret,
-	size_t size);
+int topic_filter_to_mqtt(
+	const char *filter, const char *prefix, char *ret, size_t size);
 
 #endif

@@ -13,23 +13,23 @@ struct unit {
 
 /* Largest first. */
 static const struct unit sizes[] = {
-	{ "T", UINT64_C(1) << 40 },
-	{ "G", 1 << 30 },
-	{ "M", 1 << 20 },
-	{ "K", 1 << 10 },
-	{ "B", 1 },
-	{ NULL, 0 },
+	{"T", UINT64_C(1) << 40},
+	{"G", 1 << 30},
+	{"M", 1 << 20},
+	{"K", 1 << 10},
+	{"B", 1},
+	{NULL, 0},
 };
 
 static const struct unit durations[] = {
-	{ "w", UINT64_C(604800000000) },
-	{ "d", UINT64_C(86400000000) },
-	{ "h", UINT64_C(3600000000) },
-	{ "m", 60000000 },
-	{ "s", 1000000 },
-	{ "ms", 1000 },
-	{ "us", 1 },
-	{ NULL, 0 },
+	{"w", UINT64_C(604800000000)},
+	{"d", UINT64_C(86400000000)},
+	{"h", UINT64_C(3600000000)},
+	{"m", 60000000},
+	{"s", 1000000},
+	{"ms", 1000},
+	{"us", 1},
+	{NULL, 0},
 };
 
 static int parse(const char *text, const struct unit *units, uint64_t *ret)
@@ -58,8 +58,8 @@ static int parse(const char *text, const struct unit *units, uint64_t *ret)
 	return -EINVAL;
 }
 
-static const char *print(uint64_t n, const struct unit *units,
-	char buf[UNITS_TEXT_BYTES])
+static const char *print(
+	uint64_t n, const struct unit *units, char buf[UNITS_TEXT_BYTES])
 {
 	while (units[1].name && (n == 0 || n % units->factor))
 		units++;

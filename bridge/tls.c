@@ -163,8 +163,8 @@ static void on_info(const SSL *ssl, int where, int ret)
 /* ---- making the context ---- */
 
 /* 0, or why path cannot be read. */
-static int check_file(const char *what, const char *path, char *reason,
-	size_t size)
+static int check_file(
+	const char *what, const char *path, char *reason, size_t size)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	int err = errno;
@@ -202,14 +202,14 @@ static int no_password(char *buf, int size, int rw, void *userdata)
 	return -1;
 }
 
-static int load_files(SSL_CTX *ctx, const struct tls_options *o, char *reason,
-	size_t size)
+static int load_files(
+	SSL_CTX *ctx, const struct tls_options *o, char *reason, size_t size)
 {
 	int r = check_file("uplink.ca", o->ca, reason, size);
 
 	if (r == 0)
-		r = check_file("uplink.certificate", o->certificate, reason,
-			size);
+		r = check_file(
+			"uplink.certificate", o->certificate, reason, size);
 	if (r == 0)
 		r = check_file("uplink.key", o->key, reason, size);
 	if (r < 0)
@@ -250,8 +250,7 @@ static int set_expectations(SSL_CTX *ctx, const char *host)
 	else
 		ok = X509_VERIFY_PARAM_set1_host(param, host, 0);
 	if (!ok ||
-		!X509_VERIFY_PARAM_set_purpose(
-			param, X509_PURPOSE_SSL_SERVER))
+		!X509_VERIFY_PARAM_set_purpose(param, X509_PURPOSE_SSL_SERVER))
 		return -ENOMEM;
 	X509_VERIFY_PARAM_set_hostflags(
 		param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
@@ -268,8 +267,8 @@ static int set_policy(SSL_CTX *ctx)
 		!SSL_CTX_set_cipher_list(
 			ctx, "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL"))
 		return -EINVAL;
-	SSL_CTX_set_options(ctx,
-		SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
+	SSL_CTX_set_options(
+		ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
 	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
 	/* libmosquitto hands the rest of a packet over from the same place,
 	 * but may have moved on in its list. */
@@ -305,9 +304,9 @@ static void look_at_own(struct tls *tls, const struct tls_options *o)
 			"our certificate '%s' has expired at %s (the clock "
 			"says %s): the cloud will refuse it; get a new one",
 			o->certificate, tls->own_end, today);
-	else if (ASN1_TIME_diff(&days, &seconds, NULL,
-			 X509_get0_notAfter(own)) &&
-		 days < WARN_DAYS)
+	else if (ASN1_TIME_diff(
+			 &days, &seconds, NULL, X509_get0_notAfter(own)) &&
+		days < WARN_DAYS)
 		snprintf(tls->warning, sizeof(tls->warning),
 			"our certificate '%s' expires in %d days, at %s: get a "
 			"new one",

@@ -46,8 +46,8 @@ static void free_options(struct uplink_options *o)
 	memset(o, 0, sizeof(*o));
 }
 
-static int copy_options(struct uplink_options *to,
-	const struct uplink_options *from)
+static int copy_options(
+	struct uplink_options *to, const struct uplink_options *from)
 {
 	*to = *from;
 	to->host = strdup(from->host);
@@ -61,19 +61,19 @@ static int copy_options(struct uplink_options *to,
 	return -ENOMEM;
 }
 
-static bool is_same_connection(const struct uplink_options *a,
-	const struct uplink_options *b)
+static bool is_same_connection(
+	const struct uplink_options *a, const struct uplink_options *b)
 {
 	return !strcmp(a->host, b->host) && a->port == b->port &&
-	       !strcmp(a->ca, b->ca) &&
-	       !strcmp(a->certificate, b->certificate) &&
-	       !strcmp(a->key, b->key) &&
-	       !strcmp(a->client_id, b->client_id) &&
-	       a->version == b->version &&
-	       a->keepalive_sec == b->keepalive_sec &&
-	       a->inflight == b->inflight &&
-	       a->connect_timeout_usec == b->connect_timeout_usec &&
-	       a->session_expiry_sec == b->session_expiry_sec;
+		!strcmp(a->ca, b->ca) &&
+		!strcmp(a->certificate, b->certificate) &&
+		!strcmp(a->key, b->key) &&
+		!strcmp(a->client_id, b->client_id) &&
+		a->version == b->version &&
+		a->keepalive_sec == b->keepalive_sec &&
+		a->inflight == b->inflight &&
+		a->connect_timeout_usec == b->connect_timeout_usec &&
+		a->session_expiry_sec == b->session_expiry_sec;
 }
 
 static struct session_options session_options(const struct uplink_options *o)
@@ -105,8 +105,8 @@ static void warn_about_own(struct uplink *u)
 		log_warning(LABEL ": %s", warning);
 }
 
-static int prepare(void *userdata, struct mqttio_options *ret,
-	char *ret_reason, size_t size)
+static int prepare(void *userdata, struct mqttio_options *ret, char *ret_reason,
+	size_t size)
 {
 	struct uplink *u = userdata;
 	const struct uplink_options *o = &u->options;
@@ -138,19 +138,19 @@ static int prepare(void *userdata, struct mqttio_options *ret,
 static bool is_cut(const struct mqttio_loss *loss)
 {
 	return loss->cause == MQTTIO_EOF ||
-	       (loss->cause == MQTTIO_SOCKET &&
-		       (loss->code == ECONNRESET || loss->code == EPIPE));
+		(loss->cause == MQTTIO_SOCKET &&
+			(loss->code == ECONNRESET || loss->code == EPIPE));
 }
 
 /* With version 0 (auto): a server that does not know MQTT 5 says so, or just
  * closes the connection after TLS was up; then it is 3.1.1's turn, and the
  * other way round.  The silent end may have had another cause, so after it
  * MQTT 5 gets a new chance with each connection. */
-static void choose_version(struct uplink *u, const struct mqttio_loss *loss,
-	bool is_explained)
+static void choose_version(
+	struct uplink *u, const struct mqttio_loss *loss, bool is_explained)
 {
 	bool is_refusal = loss->cause == MQTTIO_REFUSED &&
-			  (loss->code == 0x84 || loss->code == 1);
+		(loss->code == 0x84 || loss->code == 1);
 	bool is_silent_close =
 		is_cut(loss) && tls_is_established(u->tls) && !is_explained;
 
@@ -315,8 +315,8 @@ static void explain_cause(struct uplink *u, const struct mqttio_loss *loss,
 	}
 }
 
-static void explain(void *userdata, const struct mqttio_loss *loss,
-	char *ret, size_t size)
+static void explain(
+	void *userdata, const struct mqttio_loss *loss, char *ret, size_t size)
 {
 	struct uplink *u = userdata;
 	char tls[480];

@@ -48,8 +48,8 @@ struct uplink_ops {
 
 /* event to state and ops are borrowed and outlive the uplink; options are
  * copied.  0 or -errno. */
-CHECKED int uplink_new(struct sd_event *event, struct turn *turn,
-	struct db *db, struct state *state, struct uplink **ret_uplink);
+CHECKED int uplink_new(struct sd_event *event, struct turn *turn, struct db *db,
+	struct state *state, struct uplink **ret_uplink);
 CHECKED int uplink_set_up(struct uplink *u, const struct uplink_options *o,
 	const struct uplink_ops *ops, void *userdata);
 
@@ -58,8 +58,7 @@ DEFINE_SCOPED(struct uplink *, uplink_free);
 
 /* Take over new options; reconnects if anything that matters to the
  * connection has changed.  0 or -errno; then the old ones stay. */
-CHECKED int uplink_configure(
-	struct uplink *u, const struct uplink_options *o);
+CHECKED int uplink_configure(struct uplink *u, const struct uplink_options *o);
 
 void uplink_start(struct uplink *u);
 

@@ -154,10 +154,11 @@ static void complain_unknown(struct loader *l, const struct conf_entry *e)
 
 	if (is_known(e->path, !e->is_group)) {
 		complain(l, e->where, e->path,
-			e->is_group ? "is a group, but a value is wanted; write "
-				      "%s = ..."
-				    : "is no group, but a group is wanted; "
-				      "write %s = { ... }, without ( )",
+			e->is_group
+				? "is a group, but a value is wanted; write "
+				  "%s = ..."
+				: "is no group, but a group is wanted; "
+				  "write %s = { ... }, without ( )",
 			e->path);
 		return;
 	}
@@ -479,8 +480,7 @@ static int load(struct loader *l, const char *path)
 	if (r == 0)
 		r = fill_objects(l, CONF_ROUTE);
 	are_routes_right = l->n_errors == before &&
-			   !has_half_a_route(l->conf) &&
-			   conf_source_is_whole(l->source);
+		!has_half_a_route(l->conf) && conf_source_is_whole(l->source);
 	if (r == 0)
 		r = derive_names(l);
 	if (r == 0)
@@ -491,7 +491,7 @@ static int load(struct loader *l, const char *path)
 int conf_load(const char *path, FILE *errors, struct conf **ret_conf)
 {
 	SCOPED(conf_freep) struct conf *conf = calloc(1, sizeof(*conf));
-	struct loader l = { .conf = conf, .errors = errors };
+	struct loader l = {.conf = conf, .errors = errors};
 	int r;
 
 	if (!conf)

@@ -11,24 +11,24 @@
 #define KEY(path_, type_, min_, max_, choices_, default_, where_, meaning_) \
 	KEY_(path_, type_, min_, max_, choices_, default_, meaning_, where_)
 #define KEY_(path_, type_, min_, max_, choices_, default_, meaning_, object_, \
-	offset_)                                                             \
+	offset_)                                                              \
 	{                                                                     \
-		.path = (path_), .object = (object_), .type = (type_),       \
-		.min = (min_), .max = (max_), .choices = (choices_),         \
-		.default_value = (default_), .meaning = (meaning_),          \
-		.offset = (offset_)                                          \
+		.path = (path_), .object = (object_), .type = (type_),        \
+		.min = (min_), .max = (max_), .choices = (choices_),          \
+		.default_value = (default_), .meaning = (meaning_),           \
+		.offset = (offset_)                                           \
 	}
 
 const struct conf_key conf_schema[] = {
-	KEY("gateway.name", CONF_NAME, NULL, NULL, NULL, "", GLOBAL(gateway.name),
+	KEY("gateway.name", CONF_NAME, NULL, NULL, NULL, "",
+		GLOBAL(gateway.name),
 		"name of this gateway; empty: the host name"),
 
 	KEY("spool.max_size", CONF_SIZE, "1M", "1T", NULL, "1G",
 		GLOBAL(spool.max_bytes),
 		"largest size of the spool on disk; in force at the next start"),
 
-	KEY("uplink.host", CONF_HOST, NULL, NULL, NULL, "",
-		GLOBAL(uplink.host),
+	KEY("uplink.host", CONF_HOST, NULL, NULL, NULL, "", GLOBAL(uplink.host),
 		"host name or address of the cloud's MQTT endpoint; empty: no "
 		"uplink, messages are kept"),
 	KEY("uplink.port", CONF_INT, "1", "65535", NULL, "8883",
@@ -121,5 +121,5 @@ const struct conf_key conf_schema[] = {
 	KEY("routes.*.cloud_prefix", CONF_PREFIX, NULL, NULL, NULL, "",
 		ROUTE(cloud_prefix),
 		"stands before the topic in the cloud, such as \"plant7/\""),
-	{ .path = NULL },
+	{.path = NULL},
 };

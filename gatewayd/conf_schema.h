@@ -8,15 +8,15 @@
  * the checks, the defaults, and gatewayd --list-keys. */
 
 enum conf_type {
-	CONF_STRING,   /* any text */
-	CONF_HOST,     /* host name or address */
-	CONF_PATH,     /* absolute path */
-	CONF_NAME,     /* a device's name, see topic_device_name_is_valid() */
-	CONF_CLIENT,   /* MQTT client id: 1 to 128 printable, no $ + # / */
-	CONF_TOPIC,    /* MQTT topic name */
-	CONF_PREFIX,   /* what stands before a topic: "" or "a/" */
-	CONF_FILTERS,  /* one MQTT filter or a list of them */
-	CONF_CHOICE,   /* one of the words in `choices` */
+	CONF_STRING,  /* any text */
+	CONF_HOST,    /* host name or address */
+	CONF_PATH,    /* absolute path */
+	CONF_NAME,    /* a device's name, see topic_device_name_is_valid() */
+	CONF_CLIENT,  /* MQTT client id: 1 to 128 printable, no $ + # / */
+	CONF_TOPIC,   /* MQTT topic name */
+	CONF_PREFIX,  /* what stands before a topic: "" or "a/" */
+	CONF_FILTERS, /* one MQTT filter or a list of them */
+	CONF_CHOICE,  /* one of the words in `choices` */
 	CONF_BOOL,
 	CONF_INT,
 	CONF_BAUD,

@@ -19,7 +19,7 @@
 #include <libconfig.h>
 
 #define FILE_MAX_BYTES (1 << 20)
-#define NAME_CHARACTERS                                           \
+#define NAME_CHARACTERS                                        \
 	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" \
 	"0123456789_-*"
 
@@ -262,16 +262,18 @@ static int open_text(struct conf_source *s, const char *path, char **ret_text)
 	if (fd < 0 || fstat(fd, &st) < 0)
 		complain_unreadable(s, path, errno);
 	else if (!S_ISREG(st.st_mode) || st.st_size > FILE_MAX_BYTES)
-		COMPLAIN(s, "%s:0: file: is not a file of at most 1 MiB; put a "
-			    "configuration there\n",
+		COMPLAIN(s,
+			"%s:0: file: is not a file of at most 1 MiB; put a "
+			"configuration there\n",
 			path);
 	else
 		r = read_text(fd, (size_t)st.st_size, ret_text);
 	if (fd >= 0)
 		close(fd);
 	if (r > 0)
-		COMPLAIN(s, "%s:0: file: holds a NUL byte, it is no text; "
-			    "write it anew\n",
+		COMPLAIN(s,
+			"%s:0: file: holds a NUL byte, it is no text; "
+			"write it anew\n",
 			path);
 	else if (r < 0 && r != -ENOMEM)
 		complain_unreadable(s, path, -r);
@@ -293,8 +295,8 @@ static void complain_syntax(struct conf_source *s, const struct file *f)
 }
 
 /* Parse text and merge it; path: its file. */
-static int read_config(struct conf_source *s, const char *path,
-	const char *text)
+static int read_config(
+	struct conf_source *s, const char *path, const char *text)
 {
 	struct file *f = calloc(1, sizeof(*f));
 	int r;
@@ -367,14 +369,15 @@ static int read_drop_ins(struct conf_source *s, const char *main_path)
 	if (n < 0 && errno == ENOMEM)
 		r = -ENOMEM;
 	else if (n < 0 && errno != ENOENT && errno != ENOTDIR)
-		COMPLAIN(s, "%s:0: folder: cannot be read: %s; mend its "
+		COMPLAIN(s,
+			"%s:0: folder: cannot be read: %s; mend its "
 			"permissions\n",
 			folder, strerror(errno));
 	for (i = 0; i < n; i++) {
 		char *path;
 
-		if (r == 0 && asprintf(&path, "%s/%s", folder,
-				      list[i]->d_name) < 0) {
+		if (r == 0 &&
+			asprintf(&path, "%s/%s", folder, list[i]->d_name) < 0) {
 			r = -ENOMEM;
 		} else if (r == 0) {
 			r = read_file(s, path);
@@ -443,8 +446,8 @@ bool conf_source_is_whole(const struct conf_source *s)
 	return !s->is_broken;
 }
 
-const char *conf_source_wrapped(const struct conf_source *s,
-	const struct conf_entry *e)
+const char *conf_source_wrapped(
+	const struct conf_source *s, const struct conf_entry *e)
 {
 	const char *dot = strrchr(e->path, '.');
 	const struct wrapped *w;
@@ -457,14 +460,14 @@ const char *conf_source_wrapped(const struct conf_source *s,
 	return NULL;
 }
 
-const struct conf_entry *conf_source_entry(const struct conf_source *s,
-	size_t i)
+const struct conf_entry *conf_source_entry(
+	const struct conf_source *s, size_t i)
 {
 	return i < s->n ? &s->entries[i] : NULL;
 }
 
-const struct conf_entry *conf_source_find(const struct conf_source *s,
-	const char *path)
+const struct conf_entry *conf_source_find(
+	const struct conf_source *s, const char *path)
 {
 	return find(s, path);
 }

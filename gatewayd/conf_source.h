@@ -24,8 +24,8 @@ struct conf_entry {
 /* Read `path` and conf.d beside it.  What is wrong is written to errors, a
  * line each, and counted in *n_errors; the rest is there all the same, so that
  * all mistakes can be found in one run.  0 or -ENOMEM. */
-CHECKED int conf_source_read(const char *path, FILE *errors,
-	unsigned *n_errors, struct conf_source **ret_source);
+CHECKED int conf_source_read(const char *path, FILE *errors, unsigned *n_errors,
+	struct conf_source **ret_source);
 
 struct conf_source *conf_source_free(struct conf_source *s);
 DEFINE_SCOPED(struct conf_source *, conf_source_free);

@@ -29,21 +29,22 @@ static const struct {
 	const char *unit;
 	const char *example; /* what to write */
 } types[] = {
-	[CONF_STRING] = { "string", "", "\"text\"" },
-	[CONF_HOST] = { "host", "", "the name alone, such as \"mqtt.example\"; "
-				    "the port is uplink.port" },
-	[CONF_PATH] = { "path", "", "\"/path/to/it\"" },
-	[CONF_NAME] = { "name", "", "\"name-1\"" },
-	[CONF_CLIENT] = { "client id", "", "\"gateway-1\"" },
-	[CONF_TOPIC] = { "topic", "", "\"dt/name/line\"" },
-	[CONF_PREFIX] = { "topic prefix", "", "\"plant7/\"" },
-	[CONF_FILTERS] = { "filter or list", "", "\"dt/{device}/#\"" },
-	[CONF_CHOICE] = { "choice", "", NULL },
-	[CONF_BOOL] = { "boolean", "", "true or false" },
-	[CONF_INT] = { "integer", "", NULL },
-	[CONF_BAUD] = { "integer", "bit/s", "9600" },
-	[CONF_SIZE] = { "size", "B, K, M, G, T", NULL },
-	[CONF_DURATION] = { "duration", "us, ms, s, m, h, d, w", NULL },
+	[CONF_STRING] = {"string", "", "\"text\""},
+	[CONF_HOST] = {"host", "",
+		"the name alone, such as \"mqtt.example\"; "
+		"the port is uplink.port"},
+	[CONF_PATH] = {"path", "", "\"/path/to/it\""},
+	[CONF_NAME] = {"name", "", "\"name-1\""},
+	[CONF_CLIENT] = {"client id", "", "\"gateway-1\""},
+	[CONF_TOPIC] = {"topic", "", "\"dt/name/line\""},
+	[CONF_PREFIX] = {"topic prefix", "", "\"plant7/\""},
+	[CONF_FILTERS] = {"filter or list", "", "\"dt/{device}/#\""},
+	[CONF_CHOICE] = {"choice", "", NULL},
+	[CONF_BOOL] = {"boolean", "", "true or false"},
+	[CONF_INT] = {"integer", "", NULL},
+	[CONF_BAUD] = {"integer", "bit/s", "9600"},
+	[CONF_SIZE] = {"size", "B, K, M, G, T", NULL},
+	[CONF_DURATION] = {"duration", "us, ms, s, m, h, d, w", NULL},
 };
 
 const char *conf_value_type_name(const struct conf_key *key)
@@ -74,10 +75,11 @@ static bool is_host(const char *text)
 {
 	const char *colon = strchr(text, ':');
 
-	return strspn(text, "abcdefghijklmnopqrstuvwxyz"
-			    "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:%") ==
-		       strlen(text) &&
-	       (!colon || strchr(colon + 1, ':'));
+	return strspn(text,
+		       "abcdefghijklmnopqrstuvwxyz"
+		       "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:%") ==
+		strlen(text) &&
+		(!colon || strchr(colon + 1, ':'));
 }
 
 static bool is_client_id(const char *text)
@@ -85,7 +87,7 @@ static bool is_client_id(const char *text)
 	size_t n = strlen(text);
 
 	return n <= CLIENT_MAX_BYTES && topic_is_valid(text, n) &&
-	       !strpbrk(text, "$/");
+		!strpbrk(text, "$/");
 }
 
 /* What is wrong with the text of a type that is kept as it is; NULL: nothing.
@@ -105,8 +107,8 @@ static const char *text_trouble(const struct conf_key *key, const char *text)
 		return text[0] == '/' ? NULL : "is not an absolute path";
 	case CONF_NAME:
 		return topic_device_name_is_valid(text)
-			       ? NULL
-			       : "is not 1 to 64 of A-Z a-z 0-9 _ -";
+			? NULL
+			: "is not 1 to 64 of A-Z a-z 0-9 _ -";
 	case CONF_CLIENT:
 		return is_client_id(text) ? NULL
 					  : "is not a client id of 1 to 128 "
@@ -117,8 +119,8 @@ static const char *text_trouble(const struct conf_key *key, const char *text)
 		/* fallthrough */
 	case CONF_TOPIC:
 		return topic_is_valid(text, strlen(text))
-			       ? NULL
-			       : "is not a topic without wildcards";
+			? NULL
+			: "is not a topic without wildcards";
 	default:
 		return NULL;
 	}
@@ -152,8 +154,9 @@ static void print_choices(const char *choices, char *ret, size_t size)
 	while (*choices && used < size) {
 		size_t n = strcspn(choices, "|");
 		const char *next = choices + n + (choices[n] != '\0');
-		const char *glue = !*next                    ? ""
-				   : strchr(next, '|') ? ", " : " or ";
+		const char *glue = !*next   ? ""
+			: strchr(next, '|') ? ", "
+					    : " or ";
 
 		used += (size_t)snprintf(ret + used, size - used, "\"%.*s\"%s",
 			(int)n, choices, glue);
@@ -181,12 +184,11 @@ static int parse_choice(const struct conf_key *key, const char *text,
 
 /* ---- numbers ---- */
 
-static int out_of_range(const struct conf_key *key, const char *text,
-	char *ret_wrong)
+static int out_of_range(
+	const struct conf_key *key, const char *text, char *ret_wrong)
 {
-	const char *quote = key->type == CONF_INT || key->type == CONF_BAUD
-				    ? ""
-				    : "\"";
+	const char *quote =
+		key->type == CONF_INT || key->type == CONF_BAUD ? "" : "\"";
 
 	snprintf(ret_wrong, CONF_WRONG_BYTES,
 		"%.100s is out of range; write %s%s%s to %s%s%s", text, quote,
@@ -228,8 +230,9 @@ static int parse_in_range(const struct conf_key *key, parse_unit *parse,
 	}
 	snprintf(what, sizeof(what), "'%.100s' is not a %s", text,
 		types[key->type].name);
-	snprintf(remedy, sizeof(remedy), "a whole number and one of %s, such "
-					 "as \"%s\"",
+	snprintf(remedy, sizeof(remedy),
+		"a whole number and one of %s, such "
+		"as \"%s\"",
 		types[key->type].unit, key->default_value);
 	return wrong(ret_wrong, what, remedy);
 }
@@ -238,9 +241,9 @@ static int parse_int(const struct conf_key *key, const char *text,
 	unsigned *ret, char *ret_wrong)
 {
 	uint64_t n = 0;
-	int r = text[0] == '-' ? out_of_range(key, text, ret_wrong)
-			       : parse_in_range(key, parse_number, text, &n,
-					 ret_wrong);
+	int r = text[0] == '-'
+		? out_of_range(key, text, ret_wrong)
+		: parse_in_range(key, parse_number, text, &n, ret_wrong);
 	char what[256];
 
 	if (r < 0)
@@ -267,8 +270,8 @@ static bool has_stray_brace(const char *filter)
 	return false;
 }
 
-static int add_filter(struct conf_route *route, const char *text,
-	char *ret_wrong)
+static int add_filter(
+	struct conf_route *route, const char *text, char *ret_wrong)
 {
 	char what[256];
 	char **more;
@@ -306,8 +309,8 @@ static int read_filters(const config_setting_t *setting,
 	int i;
 
 	if (config_setting_type(setting) == CONFIG_TYPE_STRING)
-		return add_filter(route, config_setting_get_string(setting),
-			ret_wrong);
+		return add_filter(
+			route, config_setting_get_string(setting), ret_wrong);
 	if (!config_setting_is_aggregate(setting) ||
 		config_setting_is_group(setting) || n == 0)
 		return wrong(ret_wrong, "is not a filter or a list of them",
@@ -324,8 +327,8 @@ static int read_filters(const config_setting_t *setting,
 
 /* ---- the interface ---- */
 
-int conf_value_parse(const struct conf_key *key, const char *text,
-	void *object, char ret_wrong[CONF_WRONG_BYTES])
+int conf_value_parse(const struct conf_key *key, const char *text, void *object,
+	char ret_wrong[CONF_WRONG_BYTES])
 {
 	void *at = field(key, object);
 
@@ -358,8 +361,8 @@ void conf_value_remedy(const struct conf_key *key, char *ret, size_t size)
 	else if (types[key->type].example)
 		snprintf(ret, size, "%s", types[key->type].example);
 	else if (key->type == CONF_INT)
-		snprintf(ret, size, "a whole number without quotes, %s to %s", key->min,
-			key->max);
+		snprintf(ret, size, "a whole number without quotes, %s to %s",
+			key->min, key->max);
 	else
 		snprintf(ret, size, "a string with a unit, such as \"%s\"",
 			key->default_value);

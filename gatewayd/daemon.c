@@ -83,8 +83,8 @@ static void on_record(void *userdata, const struct msg *msg)
 	struct daemon *d = userdata;
 
 	if (!intake_up(d->intake, "serial", msg))
-		intake_drop(d->intake, "serial", msg->topic,
-			"the spool is full");
+		intake_drop(
+			d->intake, "serial", msg->topic, "the spool is full");
 	turn_due(d->turn, 1);
 }
 
@@ -223,7 +223,7 @@ static void idle(void *userdata)
 	db_checkpoint(d->db);
 }
 
-static const struct turn_ops turn_ops = { .commit = commit, .idle = idle };
+static const struct turn_ops turn_ops = {.commit = commit, .idle = idle};
 
 /* ---- events ---- */
 
@@ -326,8 +326,7 @@ static int on_reload_signal(
 	(void)si;
 	if (d->is_stopping)
 		return 0;
-	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
-		now_boot_usec());
+	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, now_boot_usec());
 	r = reload(d);
 	if (r < 0)
 		log_error("reload: the old configuration stays in force; "
@@ -351,9 +350,9 @@ static struct uplink_options uplink_options(const struct conf_uplink *c)
 		.certificate = c->certificate,
 		.key = c->key,
 		.client_id = c->client_id,
-		.version = !strcmp(c->mqtt_version, "5")       ? 5
-			   : !strcmp(c->mqtt_version, "3.1.1") ? 4
-							       : 0,
+		.version = !strcmp(c->mqtt_version, "5")    ? 5
+			: !strcmp(c->mqtt_version, "3.1.1") ? 4
+							    : 0,
 		.keepalive_sec = (unsigned)(c->keepalive_usec / USEC_PER_SEC),
 		.inflight = c->inflight,
 		.connect_timeout_usec = c->connect_timeout_usec,
@@ -381,13 +380,13 @@ static int subscribe(struct daemon *d)
 	return session_subscribe(uplink_session(d->uplink), filters, n);
 }
 
-static const struct ports_ops ports_ops = { .on_record = on_record };
+static const struct ports_ops ports_ops = {.on_record = on_record};
 
 /* Bring conf into force in a daemon that runs. */
 static int apply(struct daemon *d, const struct conf *conf)
 {
 	struct uplink_options uo = uplink_options(&conf->uplink);
-	struct mqtt_options mo = { conf->local.socket, conf->local.client_id };
+	struct mqtt_options mo = {conf->local.socket, conf->local.client_id};
 	struct route *route;
 	int r = route_new(conf, &route);
 
@@ -423,19 +422,18 @@ static int open_spool(struct daemon *d, const char *state_dir)
 static int make_links(struct daemon *d)
 {
 	static const struct mqtt_ops mqtt_ops = {
-		.on_message = on_local, .on_change = on_change };
+		.on_message = on_local, .on_change = on_change};
 	static const struct uplink_ops uplink_ops = {
-		.on_message = on_cloud, .on_change = on_change };
+		.on_message = on_cloud, .on_change = on_change};
 	struct uplink_options uo = uplink_options(&d->conf->uplink);
 	struct mqtt_options mo = {
-		d->conf->local.socket, d->conf->local.client_id };
+		d->conf->local.socket, d->conf->local.client_id};
 	int r = mqtt_new(d->event, d->turn, d->db, d->state, &d->mqtt);
 
 	if (r == 0)
 		r = mqtt_set_up(d->mqtt, &mo, &mqtt_ops, d);
 	if (r == 0)
-		r = uplink_new(
-			d->event, d->turn, d->db, d->state, &d->uplink);
+		r = uplink_new(d->event, d->turn, d->db, d->state, &d->uplink);
 	if (r == 0)
 		r = uplink_set_up(d->uplink, &uo, &uplink_ops, d);
 	if (r == 0)
@@ -450,7 +448,7 @@ static int make_links(struct daemon *d)
 
 static int add_signals(struct daemon *d)
 {
-	static const int stop[] = { SIGTERM, SIGINT };
+	static const int stop[] = {SIGTERM, SIGINT};
 	sigset_t set;
 	size_t i;
 	int r;
@@ -467,8 +465,7 @@ static int add_signals(struct daemon *d)
 		if (r < 0)
 			return r;
 	}
-	return sd_event_add_signal(
-		d->event, NULL, SIGHUP, on_reload_signal, d);
+	return sd_event_add_signal(d->event, NULL, SIGHUP, on_reload_signal, d);
 }
 
 static int make_loop(struct daemon *d)
@@ -481,8 +478,8 @@ static int make_loop(struct daemon *d)
 		r = sd_event_set_watchdog(d->event, true);
 	if (r >= 0)
 		r = sd_event_add_time_relative(d->event, &d->tick,
-			CLOCK_BOOTTIME, TICK_USEC, 100 * USEC_PER_MSEC,
-			on_tick, d);
+			CLOCK_BOOTTIME, TICK_USEC, 100 * USEC_PER_MSEC, on_tick,
+			d);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(d->tick, SD_EVENT_ON);
 	if (r >= 0)

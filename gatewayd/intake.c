@@ -90,8 +90,7 @@ static bool take_room(struct intake *i, size_t bytes)
 		uint64_t reserve = reserve_bytes(i);
 
 		i->is_room_known = true;
-		i->room_bytes =
-			free_bytes > reserve ? free_bytes - reserve : 0;
+		i->room_bytes = free_bytes > reserve ? free_bytes - reserve : 0;
 	}
 	if (i->room_bytes < bytes + ROW_BYTES)
 		return false;
@@ -99,8 +98,8 @@ static bool take_room(struct intake *i, size_t bytes)
 	return true;
 }
 
-void intake_drop(struct intake *i, const char *from, const char *topic,
-	const char *why)
+void intake_drop(
+	struct intake *i, const char *from, const char *topic, const char *why)
 {
 	state_count(i->state, STATE_REFUSED, 1);
 	log_limited(&i->refusals, LOG_LEVEL_WARNING,
@@ -170,8 +169,8 @@ bool intake_up(struct intake *i, const char *from, const struct msg *msg)
 static uint64_t down_backlog(const struct intake *i)
 {
 	return state_counter(i->state, STATE_DOWN_ACCEPTED) -
-	       state_counter(i->state, STATE_DOWN_DELIVERED) -
-	       state_counter(i->state, STATE_DOWN_DROPPED);
+		state_counter(i->state, STATE_DOWN_DELIVERED) -
+		state_counter(i->state, STATE_DOWN_DROPPED);
 }
 
 bool intake_down(struct intake *i, const struct msg *msg)

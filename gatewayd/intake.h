@@ -49,8 +49,8 @@ CHECKED bool intake_up(
 CHECKED bool intake_down(struct intake *i, const struct msg *msg);
 
 /* Drop a message that cannot come again: counted and logged, with why. */
-void intake_drop(struct intake *i, const char *from, const char *topic,
-	const char *why);
+void intake_drop(
+	struct intake *i, const char *from, const char *topic, const char *why);
 
 /* Refuse all that comes from devices, or take it again. */
 void intake_hold(struct intake *i, bool is_held);

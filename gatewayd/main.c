@@ -15,10 +15,11 @@
 #include "base/log.h"
 #include "base/mqttio.h"
 #include "bridge/tls.h"
-#include "config.h"
 #include "gatewayd/conf.h"
 #include "gatewayd/daemon.h"
 #include "spool/db.h"
+
+#include "config.h"
 
 #define DEFAULT_CONFIG "/etc/gatewayd/gatewayd.conf"
 #define DEFAULT_STATE_DIR "/var/lib/gatewayd"
@@ -158,7 +159,7 @@ int main(int argc, char **argv)
 		return r == -EINVAL ? EX_CONFIG : EXIT_FAILURE;
 	if (a.check_only)
 		return EXIT_SUCCESS;
-	mallopt(M_ARENA_MAX, 1); /* the connector thread needs no heap of its
+	mallopt(M_ARENA_MAX, 1);  /* the connector thread needs no heap of its
 				  * own */
 	signal(SIGPIPE, SIG_IGN); /* libmosquitto writes with write(2) */
 	if (db_lib_start() < 0 || mqttio_lib_start() < 0)

@@ -31,8 +31,8 @@ struct port {
 	struct replay *replay;
 	char *name;
 	char *topic;
-	bool with_topic; /* down = "topic" */
-	bool is_kept;    /* while configuring */
+	bool with_topic;      /* down = "topic" */
+	bool is_kept;         /* while configuring */
 	uint64_t lost;        /* lines dropped, that are counted on disk */
 	uint64_t lost_stored; /* those in the open transaction */
 	struct serial_options options; /* its strings are ours */
@@ -54,7 +54,7 @@ struct ports {
 static void on_record(void *userdata, const uint8_t *record, size_t bytes)
 {
 	struct port *port = userdata;
-	struct msg msg = { port->topic, record, bytes };
+	struct msg msg = {port->topic, record, bytes};
 
 	port->ports->ops->on_record(port->ports->userdata, &msg);
 }
@@ -108,9 +108,9 @@ static int send_row(
 	int r;
 
 	(void)id;
-	r = port->with_topic ? write_with_topic(port, msg)
-			     : serial_write(port->serial, msg->payload,
-				       msg->payload_bytes);
+	r = port->with_topic
+		? write_with_topic(port, msg)
+		: serial_write(port->serial, msg->payload, msg->payload_bytes);
 	if (r == 0)
 		*ret_tag = TAG;
 	return r;
@@ -152,20 +152,20 @@ static struct serial_options to_options(const struct conf_serial *c)
 {
 	return (struct serial_options){
 		.name = c->name,
-		.tty = { .device = c->device,
+		.tty = {.device = c->device,
 			.baud = c->baud,
 			.data_bits = c->data_bits,
 			.stop_bits = c->stop_bits,
 			.parity = parity(c->parity),
-			.flow = flow(c->flow) },
-		.line_end = !strcmp(c->line_end, "crlf") ? FRAME_CRLF
-							 : FRAME_LF,
+			.flow = flow(c->flow)},
+		.line_end =
+			!strcmp(c->line_end, "crlf") ? FRAME_CRLF : FRAME_LF,
 		.max_line_bytes = (size_t)c->max_line_bytes,
 	};
 }
 
-static int port_new(struct ports *p, const struct conf_serial *c,
-	struct port **ret_port)
+static int port_new(
+	struct ports *p, const struct conf_serial *c, struct port **ret_port)
 {
 	SCOPED(port_freep) struct port *port = calloc(1, sizeof(*port));
 	int r;
@@ -197,14 +197,14 @@ static bool is_same(const struct port *port, const struct conf_serial *c)
 	const struct tty_options *have = &port->options.tty;
 
 	return !strcmp(have->device, o.tty.device) &&
-	       have->baud == o.tty.baud &&
-	       have->data_bits == o.tty.data_bits &&
-	       have->stop_bits == o.tty.stop_bits &&
-	       have->parity == o.tty.parity && have->flow == o.tty.flow &&
-	       port->options.line_end == o.line_end &&
-	       port->options.max_line_bytes == o.max_line_bytes &&
-	       !strcmp(port->topic, c->topic) &&
-	       port->with_topic == !strcmp(c->down, "topic");
+		have->baud == o.tty.baud &&
+		have->data_bits == o.tty.data_bits &&
+		have->stop_bits == o.tty.stop_bits &&
+		have->parity == o.tty.parity && have->flow == o.tty.flow &&
+		port->options.line_end == o.line_end &&
+		port->options.max_line_bytes == o.max_line_bytes &&
+		!strcmp(port->topic, c->topic) &&
+		port->with_topic == !strcmp(c->down, "topic");
 }
 
 /* ---- all ports ---- */

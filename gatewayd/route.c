@@ -74,8 +74,8 @@ static int add_filter(struct filters *f, const char *prefix, const char *filter)
 	return 0;
 }
 
-static int add_rule(struct route *r, const struct conf_route *c,
-	const char *filter)
+static int add_rule(
+	struct route *r, const struct conf_route *c, const char *filter)
 {
 	struct rule *rule = &r->rules[r->n++];
 
@@ -159,9 +159,9 @@ static bool has_too_many_levels(const char *topic)
 static bool may_pass(const char *topic)
 {
 	return topic_is_valid(topic, strlen(topic)) &&
-	       !has_too_many_levels(topic) &&
-	       strncmp(topic, "$SYS/", 5) && strcmp(topic, "$SYS") &&
-	       strncmp(topic, "$CONTROL/", 9) && strncmp(topic, "$share/", 7);
+		!has_too_many_levels(topic) && strncmp(topic, "$SYS/", 5) &&
+		strcmp(topic, "$SYS") && strncmp(topic, "$CONTROL/", 9) &&
+		strncmp(topic, "$share/", 7);
 }
 
 /* 0 when the rule takes the topic; ROUTE_NONE; or ROUTE_BAD_DEVICE when all
@@ -181,8 +181,8 @@ static int try_rule(const struct rule *rule, const char *topic,
 	return 0;
 }
 
-int route_up(const struct route *r, const char *topic, char *ret_topic,
-	size_t size)
+int route_up(
+	const struct route *r, const char *topic, char *ret_topic, size_t size)
 {
 	char device[ROUTE_DEVICE_BYTES];
 	int outcome = ROUTE_NONE;
@@ -192,8 +192,8 @@ int route_up(const struct route *r, const char *topic, char *ret_topic,
 		return ROUTE_BAD_TOPIC;
 	for (i = 0; i < r->n; i++) {
 		int e = r->rules[i].is_up
-				? try_rule(&r->rules[i], topic, device)
-				: ROUTE_NONE;
+			? try_rule(&r->rules[i], topic, device)
+			: ROUTE_NONE;
 
 		if (e == 0) {
 			size_t prefix = strlen(r->rules[i].prefix);
@@ -211,8 +211,8 @@ int route_up(const struct route *r, const char *topic, char *ret_topic,
 	return outcome;
 }
 
-int route_down(const struct route *r, const char *topic,
-	const char **ret_topic, char ret_device[ROUTE_DEVICE_BYTES])
+int route_down(const struct route *r, const char *topic, const char **ret_topic,
+	char ret_device[ROUTE_DEVICE_BYTES])
 {
 	int outcome = ROUTE_NONE;
 	size_t i;
@@ -227,8 +227,8 @@ int route_down(const struct route *r, const char *topic,
 		if (rule->is_up || strncmp(topic, rule->prefix, prefix))
 			continue;
 		e = may_pass(topic + prefix)
-			    ? try_rule(rule, topic + prefix, ret_device)
-			    : ROUTE_BAD_TOPIC;
+			? try_rule(rule, topic + prefix, ret_device)
+			: ROUTE_BAD_TOPIC;
 		if (e == 0) {
 			*ret_topic = topic + prefix;
 			return 0;

@@ -33,8 +33,8 @@ DEFINE_SCOPED(struct route *, route_free);
 
 /* A message from a device: the topic that it has in the cloud is written to
  * ret_topic.  0, an outcome, or -ENOBUFS when size does not do. */
-CHECKED int route_up(const struct route *r, const char *topic, char *ret_topic,
-	size_t size);
+CHECKED int route_up(
+	const struct route *r, const char *topic, char *ret_topic, size_t size);
 
 /* A message from the cloud: its local topic, a part of `topic`, borrowed, and
  * the device it is for.  0 or an outcome. */

@@ -24,7 +24,7 @@ static void measure_rate(struct status *s, uint64_t accepted)
 		return;
 	if (s->since_usec)
 		s->rate = (double)(accepted - s->since_count) * 1e6 /
-			  (double)(now - s->since_usec);
+			(double)(now - s->since_usec);
 	s->since_usec = now;
 	s->since_count = accepted;
 }
@@ -44,7 +44,7 @@ static void format_uplink(struct uplink *u, char *ret, size_t size)
 		snprintf(ret, size, "uplink down (%.*s), next try in %us",
 			REASON_BYTES, session_reason(session),
 			(unsigned)((next - now + USEC_PER_SEC - 1) /
-				   USEC_PER_SEC));
+				USEC_PER_SEC));
 	else if (session_reason(session)[0])
 		snprintf(ret, size, "uplink down (%.*s), trying now",
 			REASON_BYTES, session_reason(session));

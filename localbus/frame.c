@@ -129,8 +129,8 @@ void frame_encode(enum frame_line_end line_end, const void *payload, size_t n,
 
 	for (i = 0; i < n; i++)
 		ret_line[i] = p[i] == '\r' || p[i] == '\n' || p[i] == '\0'
-				      ? ' '
-				      : p[i];
+			? ' '
+			: p[i];
 	if (line_end == FRAME_CRLF)
 		ret_line[n++] = '\r';
 	ret_line[n] = '\n';

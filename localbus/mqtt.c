@@ -31,8 +31,8 @@ struct mqtt {
 	char *client_id;
 };
 
-static int prepare(void *userdata, struct mqttio_options *ret,
-	char *ret_reason, size_t size)
+static int prepare(void *userdata, struct mqttio_options *ret, char *ret_reason,
+	size_t size)
 {
 	struct mqtt *m = userdata;
 
@@ -63,8 +63,8 @@ static const char *remedy(int err)
 	}
 }
 
-static void explain(void *userdata, const struct mqttio_loss *loss, char *ret,
-	size_t size)
+static void explain(
+	void *userdata, const struct mqttio_loss *loss, char *ret, size_t size)
 {
 	struct mqtt *m = userdata;
 
@@ -93,8 +93,8 @@ static void explain(void *userdata, const struct mqttio_loss *loss, char *ret,
 		break;
 	case MQTTIO_TIMEOUT:
 	case MQTTIO_KEEPALIVE:
-		snprintf(ret, size, "the broker does not answer; %s",
-			remedy(0));
+		snprintf(
+			ret, size, "the broker does not answer; %s", remedy(0));
 		break;
 	case MQTTIO_CLOSED:
 		snprintf(ret, size, "connection closed");
@@ -196,7 +196,7 @@ struct mqtt *mqtt_free(struct mqtt *m)
 int mqtt_configure(struct mqtt *m, const struct mqtt_options *o)
 {
 	bool is_same = !strcmp(m->socket, o->socket) &&
-		       !strcmp(m->client_id, o->client_id);
+		!strcmp(m->client_id, o->client_id);
 	int r = adopt(m, o);
 
 	if (r == 0 && !is_same)

@@ -10,7 +10,7 @@
 #include <systemd/sd-event.h>
 
 /* IN_ATTRIB: udev sets owner and mode after it has made the node. */
-#define MASK                                                         \
+#define MASK                                                                \
 	(IN_CREATE | IN_MOVED_TO | IN_ATTRIB | IN_DELETE | IN_DELETE_SELF | \
 		IN_MOVE_SELF | IN_ONLYDIR)
 
@@ -25,8 +25,8 @@ struct portwatch {
 	sd_event_source *changed; /* posted: look again, and tell */
 };
 
-static int on_inotify(sd_event_source *s, const struct inotify_event *e,
-	void *userdata)
+static int on_inotify(
+	sd_event_source *s, const struct inotify_event *e, void *userdata)
 {
 	struct portwatch *w = userdata;
 
@@ -57,8 +57,8 @@ static int watch_nearest(struct portwatch *w)
 			free(folder);
 			return 1;
 		}
-		r = sd_event_add_inotify(w->event, &source, folder, MASK,
-			on_inotify, w);
+		r = sd_event_add_inotify(
+			w->event, &source, folder, MASK, on_inotify, w);
 	}
 	if (r < 0) {
 		free(folder);

@@ -133,8 +133,8 @@ static int on_written(sd_event_source *source, void *userdata)
 static void write_out(struct serial *s)
 {
 	int fd = sd_event_source_get_io_fd(s->io);
-	ssize_t n = write(fd, s->out.bytes + s->out.done,
-		s->out.n - s->out.done);
+	ssize_t n =
+		write(fd, s->out.bytes + s->out.done, s->out.n - s->out.done);
 
 	if (n < 0 && errno != EAGAIN && errno != EINTR) {
 		lose(s, strerror(errno));
@@ -150,8 +150,8 @@ static void write_out(struct serial *s)
 	set_events(s);
 }
 
-static int on_io(sd_event_source *source, int fd, uint32_t revents,
-	void *userdata)
+static int on_io(
+	sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
 	struct serial *s = userdata;
 
@@ -295,11 +295,12 @@ void serial_start(struct serial *s)
 
 	/* First the watch, then the look: nothing falls in between. */
 	if (!s->watch)
-		r = portwatch_new(s->event, s->device, on_folder_change, s,
-			&s->watch);
+		r = portwatch_new(
+			s->event, s->device, on_folder_change, s, &s->watch);
 	if (r < 0)
-		log_fail(r, "serial %s: its folder cannot be watched, it is "
-			    "looked for by a timer only",
+		log_fail(r,
+			"serial %s: its folder cannot be watched, it is "
+			"looked for by a timer only",
 			s->name);
 	if (!s->io)
 		open_now(s);

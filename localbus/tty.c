@@ -13,24 +13,24 @@ static const struct {
 	unsigned baud;
 	speed_t speed;
 } speeds[] = {
-	{ 300, B300 },
-	{ 600, B600 },
-	{ 1200, B1200 },
-	{ 2400, B2400 },
-	{ 4800, B4800 },
-	{ 9600, B9600 },
-	{ 19200, B19200 },
-	{ 38400, B38400 },
-	{ 57600, B57600 },
-	{ 115200, B115200 },
-	{ 230400, B230400 },
-	{ 460800, B460800 },
-	{ 500000, B500000 },
-	{ 921600, B921600 },
-	{ 1000000, B1000000 },
-	{ 2000000, B2000000 },
-	{ 3000000, B3000000 },
-	{ 4000000, B4000000 },
+	{300, B300},
+	{600, B600},
+	{1200, B1200},
+	{2400, B2400},
+	{4800, B4800},
+	{9600, B9600},
+	{19200, B19200},
+	{38400, B38400},
+	{57600, B57600},
+	{115200, B115200},
+	{230400, B230400},
+	{460800, B460800},
+	{500000, B500000},
+	{921600, B921600},
+	{1000000, B1000000},
+	{2000000, B2000000},
+	{3000000, B3000000},
+	{4000000, B4000000},
 };
 
 static speed_t to_speed(unsigned baud)
@@ -75,8 +75,8 @@ static void fill(struct termios *t, const struct tty_options *o)
 
 /* tcsetattr() succeeds when it could set anything at all (POSIX); glibc's says
  * EINVAL all the same if that leaves out the parity or the size. */
-static int set_line(int fd, const struct tty_options *o, char *reason,
-	size_t size)
+static int set_line(
+	int fd, const struct tty_options *o, char *reason, size_t size)
 {
 	const tcflag_t mask = CSIZE | CSTOPB | PARENB | PARODD | CRTSCTS;
 	struct termios want;

@@ -6,7 +6,11 @@
 #include "base/scope.h"
 
 /* Opening a tty and setting its line. */
-enum serial_parity { SERIAL_PARITY_NONE, SERIAL_PARITY_EVEN, SERIAL_PARITY_ODD };
+enum serial_parity {
+	SERIAL_PARITY_NONE,
+	SERIAL_PARITY_EVEN,
+	SERIAL_PARITY_ODD
+};
 enum serial_flow { SERIAL_FLOW_NONE, SERIAL_FLOW_RTSCTS, SERIAL_FLOW_XONXOFF };
 
 struct tty_options {
@@ -26,7 +30,8 @@ struct tty_options {
  * in ret_reason.  ret_reason is also written, and the descriptor returned,
  * when the driver has not taken a setting (as a pty does not take parity);
  * else it is "". */
-CHECKED int tty_open(const struct tty_options *o, char *ret_reason, size_t size);
+CHECKED int tty_open(
+	const struct tty_options *o, char *ret_reason, size_t size);
 
 /* Whether a tty can have this rate. */
 int tty_baud_is_valid(unsigned baud);

@@ -32,7 +32,7 @@
 #define CHECKPOINT_PAGES_MAX 1024
 #define CHECKPOINT_PAGES_MIN 64
 #define FRAME_BYTES (PAGE_BYTES + 24) /* a page in the WAL */
-#define GROW_PAGES 256 /* reserved at once for the file */
+#define GROW_PAGES 256                /* reserved at once for the file */
 
 struct db {
 	sqlite3 *sqlite;
@@ -181,7 +181,7 @@ static uint64_t pragma_value(sqlite3_stmt *st)
 static bool allocate(int fd, uint64_t bytes)
 {
 	return fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes) == 0 ||
-	       (errno != ENOSPC && errno != EDQUOT);
+		(errno != ENOSPC && errno != EDQUOT);
 }
 
 static bool reserve_wal(struct db *db)
@@ -333,8 +333,8 @@ struct db *db_close(struct db *db)
 	if (db->sqlite) {
 		(void)sqlite3_exec(db->sqlite, "PRAGMA journal_size_limit=-1",
 			NULL, NULL, NULL);
-		sqlite3_file_control(db->sqlite, "main",
-			SQLITE_FCNTL_PERSIST_WAL, &keep);
+		sqlite3_file_control(
+			db->sqlite, "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
 	}
 	sqlite3_close(db->sqlite); /* rolls back */
 	if (db->fd >= 0)
@@ -385,8 +385,8 @@ int db_commit(struct db *db)
 	if (!db_is_in_transaction(db))
 		return 0;
 	r = reserve(db, pragma_value(db->page_count))
-		    ? db_run(db, db->commit, "commit")
-		    : DB_FULL;
+		? db_run(db, db->commit, "commit")
+		: DB_FULL;
 	if (r)
 		db_rollback(db);
 	return r;
@@ -447,8 +447,8 @@ int db_lib_start(void)
 	if (!block)
 		return -ENOMEM;
 	/* Stays until the process ends. */
-	if (sqlite3_config(SQLITE_CONFIG_PAGECACHE, block,
-		    PAGE_BYTES + header, CACHE_PAGES))
+	if (sqlite3_config(SQLITE_CONFIG_PAGECACHE, block, PAGE_BYTES + header,
+		    CACHE_PAGES))
 		return -ENOMEM;
 	return 0;
 }

@@ -127,7 +127,7 @@ static bool read_row(sqlite3_stmt *st, struct msg *msg)
 	crc = queue_checksum((uint64_t)sqlite3_column_int64(st, 3), msg->topic,
 		topic_bytes, msg->payload, msg->payload_bytes);
 	return crc == (uint32_t)sqlite3_column_int64(st, 4) &&
-	       strlen(msg->topic) == topic_bytes;
+		strlen(msg->topic) == topic_bytes;
 }
 
 /* Whether the row is done with, but its removal could not be committed yet
@@ -185,8 +185,9 @@ int replay_fill(struct replay *p, replay_send *send, void *userdata)
 		return 0;
 	sqlite3_bind_int64(st, 1, p->cursor);
 	sqlite3_bind_int64(st, 2, p->limit - p->n);
-	if (p->dest && sqlite3_bind_blob(st, 3, p->dest, (int)strlen(p->dest),
-			       SQLITE_STATIC))
+	if (p->dest &&
+		sqlite3_bind_blob(
+			st, 3, p->dest, (int)strlen(p->dest), SQLITE_STATIC))
 		return db_fail(p->db, "replay: bind");
 	while (r == 0 && !replay_is_full(p) &&
 		(rc = sqlite3_step(st)) == SQLITE_ROW)
@@ -194,7 +195,7 @@ int replay_fill(struct replay *p, replay_send *send, void *userdata)
 	if (rc != SQLITE_ROW && rc != SQLITE_DONE)
 		r = db_fail(p->db, "replay: read");
 	else
-		r = 0; /* send() has its own ways to tell */
+		r = 0;     /* send() has its own ways to tell */
 	sqlite3_reset(st); /* or a read transaction would stay open */
 	return r;
 }
@@ -324,7 +325,8 @@ static uint64_t count_rows(struct replay *p)
 	sqlite3_stmt *st = NULL;
 	uint64_t rows = 0;
 
-	if (db_prepare(p->db, "SELECT count(*) FROM down WHERE dest=?", &st) < 0)
+	if (db_prepare(p->db, "SELECT count(*) FROM down WHERE dest=?", &st) <
+		0)
 		return 0;
 	if (!sqlite3_bind_blob(
 		    st, 1, p->dest, (int)strlen(p->dest), SQLITE_STATIC) &&
@@ -339,6 +341,6 @@ uint64_t replay_backlog(struct replay *p)
 	if (p->dest)
 		return count_rows(p);
 	return state_counter(p->state, STATE_UP_ACCEPTED) -
-	       state_counter(p->state, STATE_UP_DELIVERED) -
-	       state_counter(p->state, STATE_UP_DROPPED);
+		state_counter(p->state, STATE_UP_DELIVERED) -
+		state_counter(p->state, STATE_UP_DROPPED);
 }

@@ -29,8 +29,8 @@ struct replay;
 /* Hand one message over.  msg is borrowed for the call.  0, and *ret_tag is
  * the name that replay_ack() will get; or anything else: the row stays, and
  * replay_fill() ends. */
-typedef int replay_send(void *userdata, int64_t id, const struct msg *msg,
-	unsigned *ret_tag);
+typedef int replay_send(
+	void *userdata, int64_t id, const struct msg *msg, unsigned *ret_tag);
 
 /* What is out is also in the memory of the connection: no more is given out
  * while so many bytes are. */

@@ -55,12 +55,12 @@ struct session {
 	struct recent *recent;
 	struct subs *subs;
 
-	bool is_wanted;   /* started, not stopped or held */
-	bool is_open;     /* from open to on_down */
+	bool is_wanted; /* started, not stopped or held */
+	bool is_open;   /* from open to on_down */
 	uint64_t up_since_usec;
-	bool is_draining; /* stopping: only PUBACKs are waited for */
+	bool is_draining;            /* stopping: only PUBACKs are waited for */
 	uint64_t closing_since_usec; /* DISCONNECT is queued; 0: it is not */
-	uint64_t quiet_since_usec; /* since when no PUBACK came */
+	uint64_t quiet_since_usec;   /* since when no PUBACK came */
 	sd_event_source *retry_timer;
 	sd_event_source *check_timer;
 	sd_event_source *lazy_timer; /* armed while removals wait */
@@ -68,8 +68,8 @@ struct session {
 	struct retry retry;
 	uint64_t next_try_usec;
 
-	char reason[REASON_BYTES];      /* "" while up */
-	char said[REASON_BYTES];        /* the one logged last */
+	char reason[REASON_BYTES]; /* "" while up */
+	char said[REASON_BYTES];   /* the one logged last */
 	uint64_t said_usec;
 	char cut_reason[REASON_BYTES]; /* why we cut it ourselves */
 	struct log_limit refusals;
@@ -266,8 +266,8 @@ static void on_down(void *userdata, const struct mqttio_loss *loss)
 		s->ops->explain(
 			s->userdata, loss, s->reason, sizeof(s->reason));
 	s->cut_reason[0] = '\0';
-	try_later(s, loss->cause == MQTTIO_DISCONNECT &&
-				 loss->code == TAKEN_OVER);
+	try_later(s,
+		loss->cause == MQTTIO_DISCONNECT && loss->code == TAKEN_OVER);
 }
 
 static const struct mqttio_ops io_ops = {
@@ -422,8 +422,7 @@ int session_set_up(struct session *s, const struct session_options *o,
 	if (r == 0)
 		r = subs_new(s->state, o->label, &s->subs);
 	if (r == 0)
-		r = replay_new(
-			s->db, s->state, o->dest, o->window, &s->replay);
+		r = replay_new(s->db, s->state, o->dest, o->window, &s->replay);
 	if (r < 0)
 		return r;
 	s->options = *o;
@@ -554,8 +553,8 @@ static bool may_wait(struct session *s)
 	bool is_armed = false;
 	int state;
 
-	if (s->is_store_due || !s->is_wanted ||
-		db_is_in_transaction(s->db) || replay_is_full(s->replay))
+	if (s->is_store_due || !s->is_wanted || db_is_in_transaction(s->db) ||
+		replay_is_full(s->replay))
 		return false;
 	if (sd_event_source_get_enabled(s->lazy_timer, &state) >= 0)
 		is_armed = state != SD_EVENT_OFF;

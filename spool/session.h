@@ -35,8 +35,8 @@ struct session_options {
 	uint64_t retry_min_usec;
 	uint64_t retry_max_usec;
 	uint64_t ack_timeout_usec; /* no PUBACK for so long: connection dead */
-	bool lockstep; /* see struct mqttio_options */
-	bool with_id;  /* MQTT 5: user property "id", <epoch>-<sequence> */
+	bool lockstep;             /* see struct mqttio_options */
+	bool with_id; /* MQTT 5: user property "id", <epoch>-<sequence> */
 };
 
 struct session_ops {

@@ -95,8 +95,8 @@ static void unsubscribe_old(struct subs *s, struct mqttio *io)
 	size_t bytes = 0;
 	size_t at;
 
-	if (!list || state_get(s->state, s->key, list, NOTE_BYTES - 1,
-			     &bytes) < 0)
+	if (!list ||
+		state_get(s->state, s->key, list, NOTE_BYTES - 1, &bytes) < 0)
 		bytes = 0;
 	if (list)
 		list[bytes] = '\0';

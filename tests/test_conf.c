@@ -183,7 +183,8 @@ static void a_very_long_key_is_told(void)
 static void what_must_be_given_is_told(void)
 {
 	expect_main_error("serial : {\n m : { baud = 300; }; };\n" UP,
-		MAIN ":2", "serial.m.device", "is missing; write device = \"/path");
+		MAIN ":2", "serial.m.device",
+		"is missing; write device = \"/path");
 	write_main("routes : { a : { }; };");
 	CU_ASSERT_EQUAL(load(), -EINVAL);
 	CU_ASSERT_EQUAL(n_errors, 2);

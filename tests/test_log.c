@@ -83,8 +83,8 @@ static void levels_above_the_limit_are_dropped(void)
 static void outside_bytes_cannot_forge_a_line(void)
 {
 	log_info("topic '%s'", "a\nerror: fake\x1b[2J\x7f");
-	CU_ASSERT_STRING_EQUAL(logged(),
-		"info: topic 'a\\x0aerror: fake\\x1b[2J\\x7f'\n");
+	CU_ASSERT_STRING_EQUAL(
+		logged(), "info: topic 'a\\x0aerror: fake\\x1b[2J\\x7f'\n");
 }
 
 static void utf8_passes_and_what_is_none_is_escaped(void)
@@ -127,7 +127,7 @@ static int count_lines(const char *s)
 
 static void a_flood_is_held_back_and_counted(void)
 {
-	struct log_limit limit = { 0 };
+	struct log_limit limit = {0};
 	int i;
 
 	for (i = 0; i < 1000; i++)
@@ -137,45 +137,45 @@ static void a_flood_is_held_back_and_counted(void)
 	log_limited(&limit, LOG_LEVEL_WARNING, "flood");
 	logged();
 	CU_ASSERT_EQUAL(count_lines(text), 6);
-	CU_ASSERT_PTR_NOT_NULL(strstr(text, "flood (and 995 more like this)\n"));
+	CU_ASSERT_PTR_NOT_NULL(
+		strstr(text, "flood (and 995 more like this)\n"));
 	CU_ASSERT_EQUAL(limit.held, 1);
 }
 
 static void crc32c_has_the_value_of_rfc_3720(void)
 {
-	unsigned char zeros[32] = { 0 };
+	unsigned char zeros[32] = {0};
 
 	/* RFC 3720 B.4, and the check value of the polynomial. */
 	CU_ASSERT_EQUAL(crc32c(0, zeros, 32), 0x8a9136aa);
 	CU_ASSERT_EQUAL(crc32c(0, "123456789", 9), 0xe3069283);
 	CU_ASSERT_EQUAL(crc32c(0, "", 0), 0);
-	CU_ASSERT_EQUAL(
-		crc32c(crc32c(0, "1234", 4), "56789", 5), 0xe3069283);
+	CU_ASSERT_EQUAL(crc32c(crc32c(0, "1234", 4), "56789", 5), 0xe3069283);
 }
 
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "a line says its level", a_line_says_its_level },
-		{ "under systemd a line has its prefix",
-			under_systemd_a_line_has_its_prefix },
-		{ "levels above the limit are dropped",
-			levels_above_the_limit_are_dropped },
-		{ "outside bytes cannot forge a line",
-			outside_bytes_cannot_forge_a_line },
-		{ "UTF-8 passes and what is none is escaped",
-			utf8_passes_and_what_is_none_is_escaped },
-		{ "a long line is cut", a_long_line_is_cut },
-		{ "log_fail returns its error and says it",
-			log_fail_returns_its_error_and_says_it },
-		{ "a flood is held back and counted",
-			a_flood_is_held_back_and_counted },
-		{ "crc32c has the value of RFC 3720",
-			crc32c_has_the_value_of_rfc_3720 },
+		{"a line says its level", a_line_says_its_level},
+		{"under systemd a line has its prefix",
+			under_systemd_a_line_has_its_prefix},
+		{"levels above the limit are dropped",
+			levels_above_the_limit_are_dropped},
+		{"outside bytes cannot forge a line",
+			outside_bytes_cannot_forge_a_line},
+		{"UTF-8 passes and what is none is escaped",
+			utf8_passes_and_what_is_none_is_escaped},
+		{"a long line is cut", a_long_line_is_cut},
+		{"log_fail returns its error and says it",
+			log_fail_returns_its_error_and_says_it},
+		{"a flood is held back and counted",
+			a_flood_is_held_back_and_counted},
+		{"crc32c has the value of RFC 3720",
+			crc32c_has_the_value_of_rfc_3720},
 		CU_TEST_INFO_NULL,
 	};
 	CU_SuiteInfo suites[] = {
-		{ "log", NULL, NULL, set_up, tear_down, tests },
+		{"log", NULL, NULL, set_up, tear_down, tests},
 		CU_SUITE_INFO_NULL,
 	};
 

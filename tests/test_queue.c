@@ -68,10 +68,10 @@ static int64_t number(const char *sql)
 	return n;
 }
 
-static int push(const char *topic, const void *payload, size_t bytes,
-	int64_t *id)
+static int push(
+	const char *topic, const void *payload, size_t bytes, int64_t *id)
 {
-	struct msg m = { topic, payload, bytes };
+	struct msg m = {topic, payload, bytes};
 
 	return queue_push_up(q, &m, id);
 }
@@ -118,9 +118,8 @@ static void push_keeps_every_byte(void)
 		1);
 	/* What looks like a number stays what it is. */
 	CU_ASSERT_EQUAL(push("1.10", "007", 3, &id), 0);
-	CU_ASSERT_EQUAL(
-		number("SELECT payload=x'303037' AND topic=x'312e3130'"
-		       " FROM up WHERE id=2"),
+	CU_ASSERT_EQUAL(number("SELECT payload=x'303037' AND topic=x'312e3130'"
+			       " FROM up WHERE id=2"),
 		1);
 }
 
@@ -163,8 +162,8 @@ static void push_fails_when_the_table_is_gone(void)
 {
 	int64_t id = -7;
 
-	CU_ASSERT_EQUAL_FATAL(sqlite3_exec(db_sqlite(db), "DROP TABLE up", NULL,
-				      NULL, NULL),
+	CU_ASSERT_EQUAL_FATAL(
+		sqlite3_exec(db_sqlite(db), "DROP TABLE up", NULL, NULL, NULL),
 		0);
 	CU_ASSERT_TRUE(push("a/b", "x", 1, &id) < 0);
 	CU_ASSERT_EQUAL(id, -7);
@@ -278,7 +277,7 @@ static void no_shared_memory_file_is_made(void)
 
 static void down_rows_have_their_destination(void)
 {
-	struct msg m = { "cmd/x/y", "go", 2 };
+	struct msg m = {"cmd/x/y", "go", 2};
 	int64_t id;
 
 	CU_ASSERT_EQUAL(queue_push_down(q, "scale-1", &m, &id), 0);
@@ -316,39 +315,38 @@ static void free_of_null_is_a_no_op(void)
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "push stores one row and names it",
-			push_stores_one_row_and_names_it },
-		{ "push takes an empty payload", push_takes_an_empty_payload },
-		{ "push keeps every byte", push_keeps_every_byte },
-		{ "push reports full and leaves id alone",
-			push_reports_full_and_leaves_id_alone },
-		{ "a full spool still forgets", a_full_spool_still_forgets },
-		{ "push fails when the table is gone",
-			push_fails_when_the_table_is_gone },
-		{ "a rollback takes rows and counters back",
-			a_rollback_takes_rows_and_counters_back },
-		{ "ids never repeat after the queue was empty",
-			ids_never_repeat_after_the_queue_was_empty },
-		{ "what is committed is there after reopening",
-			what_is_committed_is_there_after_reopening },
-		{ "each file has an epoch of its own",
-			each_file_has_an_epoch_of_its_own },
-		{ "a second process is refused", a_second_process_is_refused },
-		{ "a file that is no database is left alone",
-			a_file_that_is_no_database_is_left_alone },
-		{ "a file of a newer version is left alone",
-			a_file_of_a_newer_version_is_left_alone },
-		{ "no shared memory file is made",
-			no_shared_memory_file_is_made },
-		{ "down rows have their destination",
-			down_rows_have_their_destination },
-		{ "values are kept and must fit",
-			values_are_kept_and_must_fit },
-		{ "free of NULL is a no-op", free_of_null_is_a_no_op },
+		{"push stores one row and names it",
+			push_stores_one_row_and_names_it},
+		{"push takes an empty payload", push_takes_an_empty_payload},
+		{"push keeps every byte", push_keeps_every_byte},
+		{"push reports full and leaves id alone",
+			push_reports_full_and_leaves_id_alone},
+		{"a full spool still forgets", a_full_spool_still_forgets},
+		{"push fails when the table is gone",
+			push_fails_when_the_table_is_gone},
+		{"a rollback takes rows and counters back",
+			a_rollback_takes_rows_and_counters_back},
+		{"ids never repeat after the queue was empty",
+			ids_never_repeat_after_the_queue_was_empty},
+		{"what is committed is there after reopening",
+			what_is_committed_is_there_after_reopening},
+		{"each file has an epoch of its own",
+			each_file_has_an_epoch_of_its_own},
+		{"a second process is refused", a_second_process_is_refused},
+		{"a file that is no database is left alone",
+			a_file_that_is_no_database_is_left_alone},
+		{"a file of a newer version is left alone",
+			a_file_of_a_newer_version_is_left_alone},
+		{"no shared memory file is made",
+			no_shared_memory_file_is_made},
+		{"down rows have their destination",
+			down_rows_have_their_destination},
+		{"values are kept and must fit", values_are_kept_and_must_fit},
+		{"free of NULL is a no-op", free_of_null_is_a_no_op},
 		CU_TEST_INFO_NULL,
 	};
 	CU_SuiteInfo suites[] = {
-		{ "queue", NULL, NULL, set_up, tear_down, tests },
+		{"queue", NULL, NULL, set_up, tear_down, tests},
 		CU_SUITE_INFO_NULL,
 	};
 

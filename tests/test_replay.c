@@ -67,9 +67,10 @@ static void push(int n)
 	int i;
 
 	for (i = 0; i < n; i++) {
-		struct msg m = { "t", text, 0 };
+		struct msg m = {"t", text, 0};
 
-		m.payload_bytes = (size_t)snprintf(text, sizeof(text), "m%d", i);
+		m.payload_bytes =
+			(size_t)snprintf(text, sizeof(text), "m%d", i);
 		CU_ASSERT_EQUAL_FATAL(queue_push_up(q, &m, &id), 0);
 	}
 	CU_ASSERT_EQUAL_FATAL(state_store(state), 0);
@@ -255,7 +256,7 @@ static void the_oldest_is_the_first_one_not_acked(void)
 
 static void each_destination_has_its_own_rows(void)
 {
-	struct msg m = { "cmd/a/x", "1", 1 };
+	struct msg m = {"cmd/a/x", "1", 1};
 	struct replay *scale = NULL;
 	struct replay *broker = NULL;
 	int64_t id;
@@ -330,9 +331,9 @@ static struct recent *make_recent(void)
 	return r;
 }
 
-static const struct msg m1 = { "a", "1", 1 };
-static const struct msg m2 = { "a", "2", 1 };
-static const struct msg m3 = { "a", "3", 1 };
+static const struct msg m1 = {"a", "1", 1};
+static const struct msg m2 = {"a", "2", 1};
+static const struct msg m3 = {"a", "3", 1};
 
 static void what_the_broker_repeats_is_recognised(void)
 {
@@ -452,53 +453,53 @@ static void a_rollback_takes_the_ring_back(void)
 int main(void)
 {
 	CU_TestInfo replay[] = {
-		{ "rows come in order up to the window",
-			rows_come_in_order_up_to_the_window },
-		{ "an ack makes room and removes the row",
-			an_ack_makes_room_and_removes_the_row },
-		{ "an ack that nobody waits for is told",
-			an_ack_that_nobody_waits_for_is_told },
-		{ "a row not acked comes again after a restart",
-			a_row_not_acked_comes_again_after_a_restart },
-		{ "an ack before the restart is not forgotten",
-			an_ack_before_the_restart_is_not_forgotten },
-		{ "a rollback keeps the acks", a_rollback_keeps_the_acks },
-		{ "a send that fails leaves the row",
-			a_send_that_fails_leaves_the_row },
-		{ "a skipped row is dropped and counted",
-			a_skipped_row_is_dropped_and_counted },
-		{ "a refused row is dropped and counted",
-			a_refused_row_is_dropped_and_counted },
-		{ "a damaged row is never given out",
-			a_damaged_row_is_never_given_out },
-		{ "a smaller window holds", a_smaller_window_holds },
-		{ "the oldest is the first one not acked",
-			the_oldest_is_the_first_one_not_acked },
-		{ "each destination has its own rows",
-			each_destination_has_its_own_rows },
-		{ "nothing is lost whatever happens",
-			nothing_is_lost_whatever_happens },
+		{"rows come in order up to the window",
+			rows_come_in_order_up_to_the_window},
+		{"an ack makes room and removes the row",
+			an_ack_makes_room_and_removes_the_row},
+		{"an ack that nobody waits for is told",
+			an_ack_that_nobody_waits_for_is_told},
+		{"a row not acked comes again after a restart",
+			a_row_not_acked_comes_again_after_a_restart},
+		{"an ack before the restart is not forgotten",
+			an_ack_before_the_restart_is_not_forgotten},
+		{"a rollback keeps the acks", a_rollback_keeps_the_acks},
+		{"a send that fails leaves the row",
+			a_send_that_fails_leaves_the_row},
+		{"a skipped row is dropped and counted",
+			a_skipped_row_is_dropped_and_counted},
+		{"a refused row is dropped and counted",
+			a_refused_row_is_dropped_and_counted},
+		{"a damaged row is never given out",
+			a_damaged_row_is_never_given_out},
+		{"a smaller window holds", a_smaller_window_holds},
+		{"the oldest is the first one not acked",
+			the_oldest_is_the_first_one_not_acked},
+		{"each destination has its own rows",
+			each_destination_has_its_own_rows},
+		{"nothing is lost whatever happens",
+			nothing_is_lost_whatever_happens},
 		CU_TEST_INFO_NULL,
 	};
 	CU_TestInfo recent[] = {
-		{ "what the broker repeats is recognised",
-			what_the_broker_repeats_is_recognised },
-		{ "the same identifier with other contents is new",
-			the_same_identifier_with_other_contents_is_new },
-		{ "a new session repeats nothing",
-			a_new_session_repeats_nothing },
-		{ "QoS 0 is never a repetition", qos_0_is_never_a_repetition },
-		{ "a rollback takes the ring back",
-			a_rollback_takes_the_ring_back },
-		{ "the ring holds the last ones whatever the turns are",
-			the_ring_holds_the_last_ones_whatever_the_turns_are },
-		{ "what was forgotten is so after a kill and a rollback",
-			what_was_forgotten_is_so_after_a_kill_and_a_rollback },
+		{"what the broker repeats is recognised",
+			what_the_broker_repeats_is_recognised},
+		{"the same identifier with other contents is new",
+			the_same_identifier_with_other_contents_is_new},
+		{"a new session repeats nothing",
+			a_new_session_repeats_nothing},
+		{"QoS 0 is never a repetition", qos_0_is_never_a_repetition},
+		{"a rollback takes the ring back",
+			a_rollback_takes_the_ring_back},
+		{"the ring holds the last ones whatever the turns are",
+			the_ring_holds_the_last_ones_whatever_the_turns_are},
+		{"what was forgotten is so after a kill and a rollback",
+			what_was_forgotten_is_so_after_a_kill_and_a_rollback},
 		CU_TEST_INFO_NULL,
 	};
 	CU_SuiteInfo suites[] = {
-		{ "replay", NULL, NULL, set_up, tear_down, replay },
-		{ "recent", NULL, NULL, set_up, tear_down, recent },
+		{"replay", NULL, NULL, set_up, tear_down, replay},
+		{"recent", NULL, NULL, set_up, tear_down, recent},
 		CU_SUITE_INFO_NULL,
 	};
 

@@ -10,20 +10,20 @@
 #include "gatewayd/route.h"
 #include "tests/unit.h"
 
-static char *answers[] = { (char *)"$aws/things/{device}/shadow/+/+" };
-static char *commands[] = { (char *)"cmd/{device}/#" };
-static char *site[] = { (char *)"site/status" };
-static char *telemetry[] = { (char *)"dt/{device}/#",
-	(char *)"$aws/things/{device}/shadow/update" };
-static char *all[] = { (char *)"all/{device}/#" };
+static char *answers[] = {(char *)"$aws/things/{device}/shadow/+/+"};
+static char *commands[] = {(char *)"cmd/{device}/#"};
+static char *site[] = {(char *)"site/status"};
+static char *telemetry[] = {
+	(char *)"dt/{device}/#", (char *)"$aws/things/{device}/shadow/update"};
+static char *all[] = {(char *)"all/{device}/#"};
 
 static struct conf_route table[] = {
-	{ (char *)"answers", (char *)"down", answers, 1, (char *)"" },
-	{ (char *)"commands", (char *)"down", commands, 1, (char *)"" },
-	{ (char *)"prefixed", (char *)"down", all, 1, (char *)"plant7/" },
-	{ (char *)"prefixed-up", (char *)"up", all, 1, (char *)"plant7/" },
-	{ (char *)"site", (char *)"up", site, 1, (char *)"" },
-	{ (char *)"telemetry", (char *)"up", telemetry, 2, (char *)"" },
+	{(char *)"answers", (char *)"down", answers, 1, (char *)""},
+	{(char *)"commands", (char *)"down", commands, 1, (char *)""},
+	{(char *)"prefixed", (char *)"down", all, 1, (char *)"plant7/"},
+	{(char *)"prefixed-up", (char *)"up", all, 1, (char *)"plant7/"},
+	{(char *)"site", (char *)"up", site, 1, (char *)""},
+	{(char *)"telemetry", (char *)"up", telemetry, 2, (char *)""},
 };
 
 static struct route *r;
@@ -82,10 +82,9 @@ static void what_no_route_takes_does_not_pass(void)
 {
 	CU_ASSERT_EQUAL(up("other/dev-01"), ROUTE_NONE);
 	CU_ASSERT_EQUAL(up("$aws/things/dev-01/shadow/get"), ROUTE_NONE);
-	CU_ASSERT_EQUAL(up("cmd/dev-01/x"), ROUTE_NONE); /* only down */
+	CU_ASSERT_EQUAL(up("cmd/dev-01/x"), ROUTE_NONE);  /* only down */
 	CU_ASSERT_EQUAL(down("dt/dev-01/x"), ROUTE_NONE); /* only up */
-	CU_ASSERT_EQUAL(
-		down("$aws/things/dev-01/shadow/update"), ROUTE_NONE);
+	CU_ASSERT_EQUAL(down("$aws/things/dev-01/shadow/update"), ROUTE_NONE);
 }
 
 static void the_device_of_a_command_is_named(void)
@@ -111,10 +110,10 @@ static void names_that_are_no_device_do_not_pass(void)
 
 static void hostile_topics_do_not_pass(void)
 {
-	static const char *const topics[] = { "", "cmd/dev-01/+", "cmd/#",
+	static const char *const topics[] = {"", "cmd/dev-01/+", "cmd/#",
 		"cmd/+/x", "$SYS/broker/uptime", "$SYS", "$CONTROL/dynsec/v1",
 		"$share/g/cmd/dev-01/x", "cmd/dev-01/a\x01", "cmd/dev-01/\xff",
-		"cmd/dev-01/\xc2\x80", "plant7/", "plant7/all/d1/#" };
+		"cmd/dev-01/\xc2\x80", "plant7/", "plant7/all/d1/#"};
 	size_t i;
 
 	for (i = 0; i < sizeof(topics) / sizeof(topics[0]); i++) {
@@ -160,9 +159,9 @@ static void no_routes_take_nothing(void)
 /* Whatever the cloud sends: what passes is for the device that it names. */
 static void random_topics_never_reach_another_device(void)
 {
-	static const char *const parts[] = { "cmd", "$aws", "things", "dev-01",
+	static const char *const parts[] = {"cmd", "$aws", "things", "dev-01",
 		"dev-02", "shadow", "update", "delta", "..", "", "+", "#",
-		"$SYS", "plant7", "all", "\xff", "a b" };
+		"$SYS", "plant7", "all", "\xff", "a b"};
 	unsigned seed = 7;
 	int i;
 	int k;
@@ -172,7 +171,8 @@ static void random_topics_never_reach_another_device(void)
 		char want[ROUTE_DEVICE_BYTES + 8];
 
 		for (k = rand_r(&seed) % 8; k >= 0; k--) {
-			strcat(t, parts[(size_t)rand_r(&seed) %
+			strcat(t,
+				parts[(size_t)rand_r(&seed) %
 					(sizeof(parts) / sizeof(parts[0]))]);
 			if (k)
 				strcat(t, "/");
@@ -183,22 +183,21 @@ static void random_topics_never_reach_another_device(void)
 		snprintf(want, sizeof(want), "/%s", device);
 		CU_ASSERT_PTR_NOT_NULL(strstr(t, want));
 		CU_ASSERT_TRUE(!strncmp(local, "cmd/", 4) ||
-			       !strncmp(local, "$aws/things/", 12) ||
-			       !strncmp(local, "all/", 4));
+			!strncmp(local, "$aws/things/", 12) ||
+			!strncmp(local, "all/", 4));
 	}
 }
 
-static char *alarms[] = { (char *)"dt/{device}/alarm",
-	(char *)"dt/{device}/a/+", (char *)"other/{device}" };
+static char *alarms[] = {(char *)"dt/{device}/alarm", (char *)"dt/{device}/a/+",
+	(char *)"other/{device}"};
 
 /* mosquitto would send a message once for each. */
 static void no_filter_lies_within_another(void)
 {
 	struct conf_route overlap[] = {
-		{ (char *)"alarms", (char *)"up", alarms, 3, (char *)"x/" },
-		{ (char *)"more", (char *)"up", alarms, 2, (char *)"" },
-		{ (char *)"telemetry", (char *)"up", telemetry, 1,
-			(char *)"" },
+		{(char *)"alarms", (char *)"up", alarms, 3, (char *)"x/"},
+		{(char *)"more", (char *)"up", alarms, 2, (char *)""},
+		{(char *)"telemetry", (char *)"up", telemetry, 1, (char *)""},
 	};
 	struct conf conf;
 	struct route *other;
@@ -221,29 +220,29 @@ static void no_filter_lies_within_another(void)
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "a device's topic goes up as it is",
-			a_device_s_topic_goes_up_as_it_is },
-		{ "a prefix is put before and taken off",
-			a_prefix_is_put_before_and_taken_off },
-		{ "what no route takes does not pass",
-			what_no_route_takes_does_not_pass },
-		{ "the device of a command is named",
-			the_device_of_a_command_is_named },
-		{ "names that are no device do not pass",
-			names_that_are_no_device_do_not_pass },
-		{ "hostile topics do not pass", hostile_topics_do_not_pass },
-		{ "a topic that does not fit is told",
-			a_topic_that_does_not_fit_is_told },
-		{ "filters are MQTT filters", filters_are_mqtt_filters },
-		{ "no filter lies within another",
-			no_filter_lies_within_another },
-		{ "no routes take nothing", no_routes_take_nothing },
-		{ "random topics never reach another device",
-			random_topics_never_reach_another_device },
+		{"a device's topic goes up as it is",
+			a_device_s_topic_goes_up_as_it_is},
+		{"a prefix is put before and taken off",
+			a_prefix_is_put_before_and_taken_off},
+		{"what no route takes does not pass",
+			what_no_route_takes_does_not_pass},
+		{"the device of a command is named",
+			the_device_of_a_command_is_named},
+		{"names that are no device do not pass",
+			names_that_are_no_device_do_not_pass},
+		{"hostile topics do not pass", hostile_topics_do_not_pass},
+		{"a topic that does not fit is told",
+			a_topic_that_does_not_fit_is_told},
+		{"filters are MQTT filters", filters_are_mqtt_filters},
+		{"no filter lies within another",
+			no_filter_lies_within_another},
+		{"no routes take nothing", no_routes_take_nothing},
+		{"random topics never reach another device",
+			random_topics_never_reach_another_device},
 		CU_TEST_INFO_NULL,
 	};
 	CU_SuiteInfo suites[] = {
-		{ "route", NULL, NULL, set_up, tear_down, tests },
+		{"route", NULL, NULL, set_up, tear_down, tests},
 		CU_SUITE_INFO_NULL,
 	};
 

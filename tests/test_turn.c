@@ -29,7 +29,7 @@ static void on_idle(void *userdata)
 	strcat(trace, ".");
 }
 
-static const struct turn_ops ops = { .commit = on_commit, .idle = on_idle };
+static const struct turn_ops ops = {.commit = on_commit, .idle = on_idle};
 
 static void flush(void *userdata)
 {
@@ -165,23 +165,22 @@ static void too_many_members_are_refused(void)
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "commit comes before every flush",
-			commit_comes_before_every_flush },
-		{ "nothing is written when the commit fails",
-			nothing_is_written_when_the_commit_fails },
-		{ "nothing due, nothing done", nothing_due_nothing_done },
-		{ "what comes up while ending gets a turn of its own",
-			what_comes_up_while_ending_gets_a_turn_of_its_own },
-		{ "a turn waits for all that is ready, but not for ever",
-			a_turn_waits_for_all_that_is_ready_but_not_for_ever },
-		{ "a source that never rests does not hold a turn up",
-			a_source_that_never_rests_does_not_hold_a_turn_up },
-		{ "too many members are refused",
-			too_many_members_are_refused },
+		{"commit comes before every flush",
+			commit_comes_before_every_flush},
+		{"nothing is written when the commit fails",
+			nothing_is_written_when_the_commit_fails},
+		{"nothing due, nothing done", nothing_due_nothing_done},
+		{"what comes up while ending gets a turn of its own",
+			what_comes_up_while_ending_gets_a_turn_of_its_own},
+		{"a turn waits for all that is ready, but not for ever",
+			a_turn_waits_for_all_that_is_ready_but_not_for_ever},
+		{"a source that never rests does not hold a turn up",
+			a_source_that_never_rests_does_not_hold_a_turn_up},
+		{"too many members are refused", too_many_members_are_refused},
 		CU_TEST_INFO_NULL,
 	};
 	CU_SuiteInfo suites[] = {
-		{ "turn", NULL, NULL, set_up, tear_down, tests },
+		{"turn", NULL, NULL, set_up, tear_down, tests},
 		CU_SUITE_INFO_NULL,
 	};
 
