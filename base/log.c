@@ -65,33 +65,42 @@ static size_t utf8_length(const unsigned char *s)
 	return n;
 }
 
-static void write_line(enum log_level level, const char *text)
+void log_escape(const char *text, char *ret, size_t size)
 {
 	static const char hex[] = "0123456789abcdef";
 	const unsigned char *s = (const unsigned char *)text;
-	char line[LINE_BYTES + 32];
-	size_t used;
+	size_t used = 0;
 	size_t n;
+
+	while (*s && used + 5 < size) {
+		n = utf8_length(s);
+		if (n) {
+			memcpy(ret + used, s, n);
+			used += n;
+			s += n;
+			continue;
+		}
+		ret[used++] = '\\';
+		ret[used++] = 'x';
+		ret[used++] = hex[*s >> 4];
+		ret[used++] = hex[*s & 15];
+		s++;
+	}
+	ret[used] = '\0';
+}
+
+static void write_line(enum log_level level, const char *text)
+{
+	char line[LINE_BYTES + 1];
+	size_t used;
 
 	if (getenv("JOURNAL_STREAM"))
 		used = (size_t)snprintf(line, sizeof(line), "<%d>", level);
 	else
 		used = (size_t)snprintf(
 			line, sizeof(line), "%s: ", level_name(level));
-	while (*s && used + 5 < LINE_BYTES) {
-		n = utf8_length(s);
-		if (n) {
-			memcpy(line + used, s, n);
-			used += n;
-			s += n;
-			continue;
-		}
-		line[used++] = '\\';
-		line[used++] = 'x';
-		line[used++] = hex[*s >> 4];
-		line[used++] = hex[*s & 15];
-		s++;
-	}
+	log_escape(text, line + used, LINE_BYTES - used);
+	used += strlen(line + used);
 	line[used++] = '\n';
 	if (write(STDERR_FILENO, line, used) < 0)
 		return; /* nowhere left to say it */

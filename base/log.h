@@ -1,6 +1,7 @@
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* Log lines, one per event, on stderr: journald adds time and unit.  Under
@@ -35,6 +36,10 @@ void log_debug(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
  * err: a negative errno. */
 int log_fail(int err, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+
+/* Escape text as in every line; for other places that bytes from outside get to.
+ * size > 0; what does not fit is left out. */
+void log_escape(const char *text, char *ret, size_t size);
 
 /* For events that the outside can cause at any rate.  Zero-initialise one per
  * kind of event; a burst of 5 lines passes, then one each 10 s, which says how

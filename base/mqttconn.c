@@ -175,6 +175,10 @@ static int add_properties(struct mqttconn *conn, const struct mqttio_options *o)
 			MQTT_PROP_RECEIVE_MAXIMUM,
 			(uint16_t)o->receive_maximum))
 		return -ENOMEM;
+	if (o->receive_packet_bytes &&
+		mosquitto_property_add_int32(&conn->props,
+			MQTT_PROP_MAXIMUM_PACKET_SIZE, o->receive_packet_bytes))
+		return -ENOMEM;
 	return 0;
 }
 

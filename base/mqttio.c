@@ -239,6 +239,7 @@ static void on_connect(struct mosquitto *m, void *userdata, int reason,
 	struct mqttio *io = mqttconn_owner(userdata);
 	struct mqttio_up up = {.session_present = flags & 1};
 	uint16_t receive_maximum = UINT16_MAX;
+	uint8_t max_qos = 2;
 	int saved = errno;
 	int r;
 
@@ -252,6 +253,9 @@ static void on_connect(struct mosquitto *m, void *userdata, int reason,
 		props, MQTT_PROP_RECEIVE_MAXIMUM, &receive_maximum, false);
 	mosquitto_property_read_int32(props, MQTT_PROP_MAXIMUM_PACKET_SIZE,
 		&up.max_packet_bytes, false);
+	mosquitto_property_read_byte(
+		props, MQTT_PROP_MAXIMUM_QOS, &max_qos, false);
+	up.max_qos = max_qos;
 	up.send_maximum = io->send_maximum;
 	if (receive_maximum && receive_maximum < up.send_maximum)
 		up.send_maximum = receive_maximum;
@@ -473,8 +477,11 @@ static int rc_to_errno(int rc)
 	case MOSQ_ERR_PAYLOAD_SIZE:
 	case MOSQ_ERR_OVERSIZE_PACKET:
 		return -EMSGSIZE;
-	default:
+	case MOSQ_ERR_INVAL:
+	case MOSQ_ERR_MALFORMED_UTF8:
 		return -EINVAL;
+	default:
+		return -EPROTO;
 	}
 }
 

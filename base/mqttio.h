@@ -59,6 +59,7 @@ struct mqttio_options {
 	unsigned keepalive_sec;
 	unsigned send_maximum;         /* most PUBLISH unacknowledged, out */
 	unsigned receive_maximum;      /* the same, in (MQTT 5) */
+	uint32_t receive_packet_bytes; /* largest packet, in (MQTT 5); 0: any */
 	uint32_t session_expiry_sec;   /* MQTT 5; UINT32_MAX: never */
 	uint64_t connect_timeout_usec; /* from open to CONNACK */
 	struct ssl_ctx_st *tls;        /* NULL: no TLS; referenced while open */
@@ -78,6 +79,7 @@ struct mqttio_up {
 	bool session_present;
 	unsigned send_maximum;     /* min(ours, the server's Receive Maximum) */
 	uint32_t max_packet_bytes; /* the server's limit; 0: none */
+	unsigned max_qos;          /* what the server takes: 0, 1 or 2 */
 };
 
 struct mqttio_message {
@@ -130,7 +132,7 @@ bool mqttio_is_flushed(const struct mqttio *io);
  * and the version is 5, goes along as user property "id".  0 and the packet
  * identifier that on_puback() will name; -ENOTCONN when not up; -EMSGSIZE when
  * the server would refuse its size; -EINVAL when MQTT does not allow the topic;
- * -ENOMEM. */
+ * -EPROTO when nothing can be sent on this connection; -ENOMEM. */
 CHECKED int mqttio_publish(struct mqttio *io, const struct msg *msg,
 	const char *id, unsigned *ret_mid);
 

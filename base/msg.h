@@ -19,4 +19,7 @@ struct msg {
 #define MSG_TOPIC_MAX_BYTES 65535
 #define MSG_PAYLOAD_MAX_BYTES 268435455
 
+/* Largest payload that we take from the cloud. */
+#define MSG_DOWN_MAX_BYTES 1048576
+
 #endif

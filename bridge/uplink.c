@@ -21,6 +21,9 @@
  * repeat all of it; no more than so many commands may wait here (daemon.c). */
 #define REPEAT_WINDOW 10000
 #define WINDOW_MAX 1000
+/* The largest command: no device takes more, and while it comes in it is in
+ * memory.  1 MiB of payload, the topic, and some properties. */
+#define PACKET_MAX_BYTES (MSG_DOWN_MAX_BYTES + MSG_TOPIC_MAX_BYTES + 4096)
 
 struct uplink {
 	struct session *session;
@@ -130,6 +133,7 @@ static int prepare(void *userdata, struct mqttio_options *ret, char *ret_reason,
 	ret->keepalive_sec = o->keepalive_sec;
 	ret->session_expiry_sec = o->session_expiry_sec;
 	ret->connect_timeout_usec = o->connect_timeout_usec;
+	ret->receive_packet_bytes = PACKET_MAX_BYTES;
 	ret->tls = tls_ctx(u->tls);
 	return 0;
 }
@@ -138,6 +142,8 @@ static int prepare(void *userdata, struct mqttio_options *ret, char *ret_reason,
 static bool is_cut(const struct mqttio_loss *loss)
 {
 	return loss->cause == MQTTIO_EOF ||
+		(loss->cause == MQTTIO_TLS &&
+			strstr(loss->text, "unexpected eof")) ||
 		(loss->cause == MQTTIO_SOCKET &&
 			(loss->code == ECONNRESET || loss->code == EPIPE));
 }
@@ -426,16 +432,19 @@ int uplink_configure(struct uplink *u, const struct uplink_options *o)
 {
 	struct session_options so = session_options(o);
 	bool is_same = is_same_connection(&u->options, o);
+	bool was_closed;
 	int r = adopt(u, o);
 
 	if (r < 0)
 		return r;
 	session_set_limits(u->session, &so);
-	if (!uplink_is_configured(u))
+	if (!uplink_is_configured(u)) {
 		session_stop(u->session);
-	else if (session_is_closed(u->session))
-		uplink_start(u); /* do not wait: this may be the remedy */
-	else if (!is_same)
+		return 0;
+	}
+	was_closed = session_is_closed(u->session);
+	uplink_start(u); /* do not wait: this may be the remedy */
+	if (!was_closed && !is_same)
 		session_reconnect(u->session);
 	return 0;
 }

@@ -125,12 +125,25 @@ static bool with_name(const char *key, const char *path, char *ret)
 	return n > 0 && n < PATH_BYTES;
 }
 
+/* How unlike path is to a known key.  Outside any group it may be the last part
+ * of one. */
+static size_t unlikeness(const char *path, const char *known)
+{
+	size_t whole = distance(path, known);
+	size_t part = strchr(path, '.')
+		? SIZE_MAX
+		: distance(path, strrchr(known, '.') + 1);
+
+	return part < whole ? part : whole;
+}
+
 /* The known key or group that looks most like path. */
 static void find_nearest(const char *path, bool is_group, char *ret)
 {
 	const struct conf_key *k;
 	size_t best = SIZE_MAX;
 	char known[PATH_BYTES];
+	size_t d;
 
 	ret[0] = '\0'; /* one is always found */
 	for (k = conf_schema; k->path; k++) {
@@ -141,9 +154,10 @@ static void find_nearest(const char *path, bool is_group, char *ret)
 			continue;
 		else if (is_group)
 			*strrchr(known, '.') = '\0';
-		if (distance(path, known) >= best)
+		d = is_group ? distance(path, known) : unlikeness(path, known);
+		if (d >= best)
 			continue;
-		best = distance(path, known);
+		best = d;
 		strcpy(ret, known);
 	}
 }

@@ -42,8 +42,8 @@ struct conf_uplink {
 };
 
 struct conf_local {
-	char *socket; /* path of the broker's unix socket */
-	char *client_id;
+	char *socket;    /* path of the broker's unix socket */
+	char *client_id; /* default: "", made by daemon.c */
 };
 
 struct conf_serial {

@@ -84,8 +84,10 @@ const struct conf_key conf_schema[] = {
 	KEY("local.socket", CONF_PATH, NULL, NULL, NULL,
 		"/run/gatewayd-broker/mqtt.sock", GLOBAL(local.socket),
 		"unix socket of the local broker"),
-	KEY("local.client_id", CONF_CLIENT, NULL, NULL, NULL, "gatewayd",
-		GLOBAL(local.client_id), "our MQTT client id there"),
+	KEY("local.client_id", CONF_CLIENT, NULL, NULL, NULL, "",
+		GLOBAL(local.client_id),
+		"our MQTT client id there; empty: gatewayd- and a random "
+		"number that is made with the spool"),
 
 	KEY("serial.*.device", CONF_PATH, NULL, NULL, NULL, NULL,
 		SERIAL(device),

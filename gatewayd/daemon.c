@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
@@ -57,6 +58,7 @@ struct daemon {
 	struct uplink *uplink;
 	struct ports *ports;
 	struct status status;
+	char client_id[40]; /* on the local broker, if none is configured */
 	sd_event_source *tick;
 
 	bool is_held;
@@ -77,14 +79,11 @@ static bool on_local(void *userdata, const struct msg *msg)
 	return intake_up(d->intake, "local", msg);
 }
 
-/* A tty has no acknowledgement: what does not fit is lost, and counted. */
 static void on_record(void *userdata, const struct msg *msg)
 {
 	struct daemon *d = userdata;
 
-	if (!intake_up(d->intake, "serial", msg))
-		intake_drop(
-			d->intake, "serial", msg->topic, "the spool is full");
+	intake_record(d->intake, msg);
 	turn_due(d->turn, 1);
 }
 
@@ -174,6 +173,7 @@ static void note_room(struct daemon *d)
  * must leave the spool even now, or it would never get room. */
 static int undo(struct daemon *d)
 {
+	const struct intake_turn *turn = intake_turn(d->intake);
 	int r;
 
 	db_rollback(d->db);
@@ -182,15 +182,20 @@ static int undo(struct daemon *d)
 		session_rolled_back(mqtt_session(d->mqtt)) < 0 ||
 		session_rolled_back(uplink_session(d->uplink)) < 0)
 		return -EIO;
-	if (intake_turn(d->intake)->has_down)
+	if (turn->has_down)
 		session_cut(uplink_session(d->uplink), "the spool is full");
-	hold_intake(d);
+	/* What only the cloud has sent too much of is no matter of devices. */
+	if (turn->has_local || turn->is_refused || !turn->has_down)
+		hold_intake(d);
 	r = store(d, session_store_removals);
 	if (r == 0)
 		all_stored(d);
 	else
 		db_rollback(d->db);
-	return r > 0 ? state_reload(d->state) : r;
+	if (r > 0)
+		r = state_reload(d->state);
+	intake_rolled_back(d->intake);
+	return r;
 }
 
 static int commit(void *userdata)
@@ -205,6 +210,10 @@ static int commit(void *userdata)
 		r = undo(d);
 	} else if (r == 0) {
 		all_stored(d);
+		intake_stored(d->intake);
+		if (turn->is_down_refused)
+			session_cut(
+				uplink_session(d->uplink), "the spool is full");
 		if (turn->is_refused)
 			hold_intake(d);
 		else if (turn->has_up && !d->is_held)
@@ -307,10 +316,16 @@ static int reload(struct daemon *d)
 		log_warning("reload: spool.max_size changes at the next start");
 		conf->spool.max_bytes = d->conf->spool.max_bytes;
 	}
-	if (r == 0)
-		r = apply(d, conf);
 	if (r < 0)
 		return r;
+	turn_end(d->turn); /* with what the ports have written */
+	r = apply(d, conf);
+	if (r < 0) {
+		/* Half of it is in force. */
+		log_error("reload: out of memory: restarting");
+		sd_event_exit(d->event, EXIT_FAILURE);
+		return r;
+	}
 	conf_free(d->conf);
 	d->conf = TAKE(conf);
 	return 0;
@@ -365,6 +380,16 @@ static struct uplink_options uplink_options(const struct conf_uplink *c)
 	};
 }
 
+static struct mqtt_options local_options(
+	const struct daemon *d, const struct conf *conf)
+{
+	return (struct mqtt_options){
+		.socket = conf->local.socket,
+		.client_id = conf->local.client_id[0] ? conf->local.client_id
+						      : d->client_id,
+	};
+}
+
 static int subscribe(struct daemon *d)
 {
 	size_t n;
@@ -386,7 +411,7 @@ static const struct ports_ops ports_ops = {.on_record = on_record};
 static int apply(struct daemon *d, const struct conf *conf)
 {
 	struct uplink_options uo = uplink_options(&conf->uplink);
-	struct mqtt_options mo = {conf->local.socket, conf->local.client_id};
+	struct mqtt_options mo = local_options(d, conf);
 	struct route *route;
 	int r = route_new(conf, &route);
 
@@ -402,7 +427,30 @@ static int apply(struct daemon *d, const struct conf *conf)
 		r = mqtt_configure(d->mqtt, &mo);
 	if (r == 0)
 		r = uplink_configure(d->uplink, &uo);
+	intake_forget_ports(d->intake);
 	return r;
+}
+
+/* A name that no certificate can have by chance or by guess: who connects with
+ * it takes our session.  It is kept, since the session waits under it. */
+static int choose_client_id(struct daemon *d)
+{
+	static const char key[] = "local.client_id";
+	uint64_t number;
+	size_t bytes;
+	int r = state_get(
+		d->state, key, d->client_id, sizeof(d->client_id) - 1, &bytes);
+
+	if (r < 0 || bytes)
+		return r;
+	if (getrandom(&number, sizeof(number), 0) != (ssize_t)sizeof(number))
+		return log_fail(-errno, "no random number");
+	snprintf(d->client_id, sizeof(d->client_id), "gatewayd-%016" PRIx64,
+		number);
+	r = state_set(d->state, key, d->client_id, strlen(d->client_id));
+	if (r == 0)
+		r = db_commit(d->db);
+	return r > 0 ? log_fail(-ENOSPC, "spool: cannot write") : r;
 }
 
 static int open_spool(struct daemon *d, const char *state_dir)
@@ -416,6 +464,8 @@ static int open_spool(struct daemon *d, const char *state_dir)
 	free(path);
 	if (r == 0)
 		r = state_new(d->db, &d->state);
+	if (r == 0)
+		r = choose_client_id(d);
 	return r;
 }
 
@@ -426,8 +476,7 @@ static int make_links(struct daemon *d)
 	static const struct uplink_ops uplink_ops = {
 		.on_message = on_cloud, .on_change = on_change};
 	struct uplink_options uo = uplink_options(&d->conf->uplink);
-	struct mqtt_options mo = {
-		d->conf->local.socket, d->conf->local.client_id};
+	struct mqtt_options mo = local_options(d, d->conf);
 	int r = mqtt_new(d->event, d->turn, d->db, d->state, &d->mqtt);
 
 	if (r == 0)
@@ -514,6 +563,10 @@ int daemon_new(const char *config, const char *state_dir, struct conf *conf,
 		r = subscribe(d);
 	if (r == 0)
 		r = ports_configure(d->ports, conf, &ports_ops, d);
+	if (r == 0) {
+		intake_forget_ports(d->intake);
+		turn_due(d->turn, 0);
+	}
 	if (r == -ENOMEM)
 		return log_fail(r, "cannot start");
 	if (r < 0)

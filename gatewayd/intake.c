@@ -18,9 +18,11 @@
 #define RESERVE_MAX_BYTES (4 << 20)
 /* What a row costs beside topic and payload, roughly. */
 #define ROW_BYTES 128
-/* Messages for devices that may wait: no cloud needs more, and a cloud gone
- * wrong must not fill the disk. */
-#define DOWN_MAX 10000
+/* Messages that may wait for one serial device, and for the local broker: no
+ * cloud needs more, and neither a cloud gone wrong nor a device that is away
+ * may fill the disk or stop the others. */
+#define DOWN_MAX_SERIAL 1000
+#define DOWN_MAX_BROKER 10000
 
 struct intake {
 	struct db *db;             /* borrowed */
@@ -33,6 +35,8 @@ struct intake {
 	struct intake_turn turn;
 	bool is_room_known; /* in this turn */
 	uint64_t room_bytes;
+	uint64_t n_records; /* taken from ttys in this turn */
+	uint64_t n_lost;    /* of earlier ones, rolled back and not noted yet */
 	struct log_limit refusals;
 	char topic[ROUTE_TOPIC_BYTES];
 };
@@ -131,7 +135,7 @@ static bool is_too_large(const struct intake *i, size_t bytes)
 static bool is_stored(struct intake *i, int r)
 {
 	if (r == QUEUE_FULL)
-		i->turn.is_refused = i->turn.is_broken = true;
+		i->turn.is_broken = true;
 	else if (r < 0)
 		i->turn.error = r;
 	return r == 0;
@@ -146,6 +150,7 @@ bool intake_up(struct intake *i, const char *from, const struct msg *msg)
 
 	if (i->turn.is_refused || i->is_held)
 		return false;
+	i->turn.has_local = true;
 	r = route_up(i->route, msg->topic, i->topic, sizeof(i->topic));
 	if (r) {
 		intake_drop(i, from, msg->topic, outcome_text(r));
@@ -163,37 +168,117 @@ bool intake_up(struct intake *i, const char *from, const struct msg *msg)
 	}
 	out.topic = i->topic;
 	i->turn.has_up = true;
-	return is_stored(i, queue_push_up(i->queue, &out, &id));
+	if (is_stored(i, queue_push_up(i->queue, &out, &id)))
+		return true;
+	i->turn.is_refused = true;
+	return false;
 }
 
-static uint64_t down_backlog(const struct intake *i)
+void intake_record(struct intake *i, const struct msg *msg)
 {
-	return state_counter(i->state, STATE_DOWN_ACCEPTED) -
+	i->n_records++;
+	if (!intake_up(i, "serial", msg))
+		intake_drop(i, "serial", msg->topic, "the spool is full");
+}
+
+/* Whether one more message may wait for dest. */
+static bool may_wait(struct intake *i, const char *dest)
+{
+	int max = *dest ? DOWN_MAX_SERIAL : DOWN_MAX_BROKER;
+	uint64_t all = state_counter(i->state, STATE_DOWN_ACCEPTED) -
 		state_counter(i->state, STATE_DOWN_DELIVERED) -
 		state_counter(i->state, STATE_DOWN_DROPPED);
+	int n;
+
+	if (all < DOWN_MAX_SERIAL)
+		return true; /* so no need to count */
+	n = queue_count_down(i->queue, dest, max);
+	if (n < 0)
+		i->turn.error = n;
+	return n < max;
+}
+
+/* Why the message can never be stored; NULL: it can. */
+static const char *down_trouble(
+	struct intake *i, const char *dest, const struct msg *msg, size_t bytes)
+{
+	if (msg->payload_bytes > MSG_DOWN_MAX_BYTES)
+		return "it is larger than 1 MiB";
+	if (is_too_large(i, bytes))
+		return "it is larger than half of spool.max_size";
+	if (!may_wait(i, dest))
+		return "too many messages wait for this device";
+	return NULL;
 }
 
 bool intake_down(struct intake *i, const struct msg *msg)
 {
 	char device[ROUTE_DEVICE_BYTES] = "";
 	struct msg out = *msg;
+	const char *dest;
+	const char *why;
+	size_t bytes;
 	int64_t id;
-	int r = route_down(i->route, msg->topic, &out.topic, device);
+	int r;
 
 	i->turn.has_down = true;
+	if (i->turn.is_down_refused)
+		return false;
+	r = route_down(i->route, msg->topic, &out.topic, device);
 	if (r) {
 		intake_drop(i, "cloud", msg->topic, outcome_text(r));
 		return true;
 	}
-	if (down_backlog(i) >= DOWN_MAX) {
-		intake_drop(i, "cloud", msg->topic,
-			"too many messages wait for devices");
+	dest = ports_has(i->ports, device) ? device : ""; /* the broker */
+	bytes = strlen(out.topic) + msg->payload_bytes;
+	why = down_trouble(i, dest, msg, bytes);
+	if (why) {
+		intake_drop(i, "cloud", msg->topic, why);
 		return true;
 	}
-	/* "" is the local broker. */
-	return is_stored(i,
-		queue_push_down(i->queue,
-			ports_has(i->ports, device) ? device : "", &out, &id));
+	/* The reserve is for these, but not to the last block. */
+	if (db_free_bytes(i->db) < bytes + reserve_bytes(i) / 4) {
+		i->turn.is_down_refused = true;
+		return false;
+	}
+	return is_stored(i, queue_push_down(i->queue, dest, &out, &id));
+}
+
+static bool is_wanted(void *userdata, const char *dest)
+{
+	const struct intake *i = userdata;
+
+	return ports_has(i->ports, dest);
+}
+
+void intake_forget_ports(struct intake *i)
+{
+	int r = queue_drop_unwanted(i->queue, is_wanted, i);
+
+	if (r > 0)
+		log_warning("serial: %d messages for devices that are no "
+			    "longer configured are dropped",
+			r);
+	else if (r < 0 && r != -ENOSPC)
+		i->turn.error = r;
+}
+
+void intake_rolled_back(struct intake *i)
+{
+	i->n_lost += i->n_records;
+	i->n_records = 0;
+	if (!i->n_lost)
+		return;
+	state_count(i->state, STATE_REFUSED, i->n_lost);
+	log_limited(&i->refusals, LOG_LEVEL_WARNING,
+		"serial: %llu lines are dropped: the disk is full",
+		(unsigned long long)i->n_lost);
+}
+
+void intake_stored(struct intake *i)
+{
+	i->n_records = 0;
+	i->n_lost = 0;
 }
 
 void intake_hold(struct intake *i, bool is_held)

@@ -21,11 +21,13 @@ struct intake;
 
 /* What has happened since the last intake_next_turn(). */
 struct intake_turn {
-	bool is_refused; /* something did not fit: hold the intake */
-	bool is_broken;  /* a push met a full disk: roll back */
-	bool has_up;     /* something for the cloud is in the transaction */
-	bool has_down;   /* something came from the cloud */
-	int error;       /* -errno: this process must end and look again */
+	bool is_refused;      /* something did not fit: hold the intake */
+	bool is_down_refused; /* the same from the cloud: come back later */
+	bool is_broken;       /* a push met a full disk: roll back */
+	bool has_local;       /* something of a device was dealt with */
+	bool has_up;   /* something for the cloud is in the transaction */
+	bool has_down; /* something came from the cloud */
+	int error;     /* -errno: this process must end and look again */
 };
 
 /* db, state and ports are borrowed and outlive it.  max_bytes: of the spool.
@@ -45,8 +47,19 @@ void intake_set_route(struct intake *i, const struct route *route);
 CHECKED bool intake_up(
 	struct intake *i, const char *from, const struct msg *msg);
 
-/* A message from the cloud.  The same. */
+/* A line from a tty: it cannot come again, so what does not fit is dropped. */
+void intake_record(struct intake *i, const struct msg *msg);
+
+/* A message from the cloud.  As intake_up(). */
 CHECKED bool intake_down(struct intake *i, const struct msg *msg);
+
+/* Drop what waits for serial devices that `ports` does not have. */
+void intake_forget_ports(struct intake *i);
+
+/* The turn's transaction was rolled back, and the counters are as before it:
+ * what cannot come again is counted.  Or it is committed. */
+void intake_rolled_back(struct intake *i);
+void intake_stored(struct intake *i);
 
 /* Drop a message that cannot come again: counted and logged, with why. */
 void intake_drop(

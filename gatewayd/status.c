@@ -7,6 +7,7 @@
 
 #include <systemd/sd-daemon.h>
 
+#include "base/log.h"
 #include "base/now.h"
 #include "bridge/uplink.h"
 #include "spool/session.h"
@@ -45,6 +46,9 @@ static void format_uplink(struct uplink *u, char *ret, size_t size)
 			REASON_BYTES, session_reason(session),
 			(unsigned)((next - now + USEC_PER_SEC - 1) /
 				USEC_PER_SEC));
+	else if (!session_is_trying(session))
+		snprintf(ret, size, "uplink down (%.*s)", REASON_BYTES,
+			session_reason(session));
 	else if (session_reason(session)[0])
 		snprintf(ret, size, "uplink down (%.*s), trying now",
 			REASON_BYTES, session_reason(session));
@@ -57,10 +61,14 @@ void status_format(struct status *s, struct uplink *uplink,
 	const struct state *state, int full, char *ret, size_t size)
 {
 	uint64_t accepted = state_counter(state, STATE_UP_ACCEPTED);
+	char raw[REASON_BYTES + 160];
 	char up[REASON_BYTES + 160];
 
 	measure_rate(s, accepted);
-	format_uplink(uplink, up, sizeof(up));
+	format_uplink(uplink, raw, sizeof(raw));
+	/* A peer's words may be in it, and a line feed would begin another
+	 * field of the notification. */
+	log_escape(raw, up, sizeof(up));
 	snprintf(ret, size,
 		"%s; %sbacklog %" PRIu64 "; in %" PRIu64 ", out %" PRIu64
 		", down %" PRIu64 ", dropped %" PRIu64 "; %.0f msg/s",

@@ -16,6 +16,8 @@
 #define RECEIVE_WINDOW 100
 #define SEND_WINDOW 100
 #define KEEPALIVE_SEC 20
+/* A session that nobody comes for again: of a spool that was replaced. */
+#define SESSION_EXPIRY_SEC (30 * 24 * 3600)
 #define CONNECT_TIMEOUT_USEC (5 * USEC_PER_SEC)
 #define ACK_TIMEOUT_USEC (20 * USEC_PER_SEC)
 /* A broker on the same machine comes back fast and costs nothing to ask; and
@@ -43,7 +45,7 @@ static int prepare(void *userdata, struct mqttio_options *ret, char *ret_reason,
 	ret->client_id = m->client_id;
 	ret->version = 5;
 	ret->keepalive_sec = KEEPALIVE_SEC;
-	ret->session_expiry_sec = UINT32_MAX;
+	ret->session_expiry_sec = SESSION_EXPIRY_SEC;
 	ret->connect_timeout_usec = CONNECT_TIMEOUT_USEC;
 	return 0;
 }

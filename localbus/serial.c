@@ -37,7 +37,7 @@ struct serial {
 	struct serial_options options; /* its strings are not used */
 	struct frame *frame;
 	struct portwatch *watch;
-	sd_event_source *io; /* while open; owns the descriptor */
+	sd_event_source *io; /* while open */
 	sd_event_source *retry_timer;
 	sd_event_source *written; /* posted: on_written() */
 	struct retry retry;
@@ -68,6 +68,17 @@ static void set_events(struct serial *s)
 	sd_event_source_set_io_events(s->io, events);
 }
 
+static void close_io(struct serial *s)
+{
+	int fd;
+
+	if (!s->io)
+		return;
+	fd = sd_event_source_get_io_fd(s->io);
+	s->io = sd_event_source_disable_unref(s->io);
+	tty_close(fd, &s->options.tty);
+}
+
 static void forget_line(struct serial *s)
 {
 	free(s->out.bytes);
@@ -87,7 +98,7 @@ static void lose(struct serial *s, const char *why)
 		s->device, why);
 	s->losses++;
 	s->said[0] = '\0';
-	s->io = sd_event_source_disable_unref(s->io); /* closes */
+	close_io(s);
 	sd_event_source_set_enabled(s->written, SD_EVENT_OFF);
 	forget_line(s);
 	frame_reset(s->frame);
@@ -207,7 +218,6 @@ static void open_now(struct serial *s)
 		try_later(s);
 		return;
 	}
-	sd_event_source_set_io_fd_own(s->io, true);
 	sd_event_source_set_description(s->io, "serial");
 	opened(s, reason);
 }
@@ -277,7 +287,7 @@ struct serial *serial_free(struct serial *s)
 {
 	if (!s)
 		return NULL;
-	sd_event_source_disable_unref(s->io);
+	close_io(s);
 	sd_event_source_disable_unref(s->retry_timer);
 	sd_event_source_disable_unref(s->written);
 	portwatch_free(s->watch);

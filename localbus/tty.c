@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -141,4 +143,19 @@ int tty_open(const struct tty_options *o, char *ret_reason, size_t size)
 		close(fd);
 	snprintf(ret_reason, size, "%s", open_remedy(-r));
 	return r;
+}
+
+/* At 10 bits a byte; a line of a slow device is a matter of this. */
+#define CLOSE_WAIT_MSEC 200
+
+void tty_close(int fd, const struct tty_options *o)
+{
+	int pending = 0;
+
+	if (ioctl(fd, TIOCOUTQ, &pending) == 0 && pending > 0 &&
+		(o->flow != SERIAL_FLOW_NONE ||
+			(uint64_t)pending * 10 * 1000 / o->baud >
+				CLOSE_WAIT_MSEC))
+		tcflush(fd, TCOFLUSH);
+	close(fd);
 }

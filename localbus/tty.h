@@ -33,6 +33,11 @@ struct tty_options {
 CHECKED int tty_open(
 	const struct tty_options *o, char *ret_reason, size_t size);
 
+/* Close fd without waiting: close(2) of a tty waits for what is not sent yet, up
+ * to half a minute when its flow control has stopped it; so that is thrown
+ * away first when it could take long. */
+void tty_close(int fd, const struct tty_options *o);
+
 /* Whether a tty can have this rate. */
 int tty_baud_is_valid(unsigned baud);
 

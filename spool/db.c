@@ -48,6 +48,7 @@ struct db {
 	int wal_pages;
 	int checkpoint_pages;
 	bool checkpoint_failed; /* said once */
+	bool is_undone; /* SQLite may have rolled back in the transaction */
 };
 
 /* Order matters: locking_mode before journal_mode, or a -shm file is made;
@@ -352,15 +353,25 @@ int db_prepare(struct db *db, const char *sql, struct sqlite3_stmt **ret_stmt)
 	return 0;
 }
 
+/* A quota that is reached is an I/O error to SQLite. */
+static bool is_full(struct db *db, int rc)
+{
+	return (rc & 0xff) == SQLITE_FULL ||
+		((rc & 0xff) == SQLITE_IOERR &&
+			sqlite3_system_errno(db->sqlite) == EDQUOT);
+}
+
 int db_run(struct db *db, struct sqlite3_stmt *stmt, const char *what)
 {
 	int rc = sqlite3_step(stmt);
 	int r = 0;
 
-	if ((rc & 0xff) == SQLITE_FULL)
+	if (is_full(db, rc)) {
+		db->is_undone = true;
 		r = DB_FULL;
-	else if (rc != SQLITE_DONE)
+	} else if (rc != SQLITE_DONE) {
 		r = db_fail(db, what);
+	}
 	sqlite3_reset(stmt); /* only repeats the error of step */
 	sqlite3_clear_bindings(stmt);
 	return r;
@@ -382,6 +393,12 @@ int db_commit(struct db *db)
 {
 	int r;
 
+	/* Whoever met the full disk may not have told: what came before it in
+	 * this transaction is lost all the same. */
+	if (db->is_undone) {
+		db_rollback(db);
+		return DB_FULL;
+	}
 	if (!db_is_in_transaction(db))
 		return 0;
 	r = reserve(db, pragma_value(db->page_count))
@@ -394,6 +411,7 @@ int db_commit(struct db *db)
 
 void db_rollback(struct db *db)
 {
+	db->is_undone = false;
 	/* SQLite may have done it on its own after SQLITE_FULL. */
 	if (db_is_in_transaction(db))
 		(void)exec(db, "ROLLBACK", "roll back");

@@ -122,3 +122,80 @@ int queue_push_down(struct queue *q, const char *dest, const struct msg *msg,
 		return db_fail(q->db, "queue: bind");
 	return push(q, q->down, STATE_DOWN_ACCEPTED, ret_id);
 }
+
+int queue_count_down(struct queue *q, const char *dest, int max)
+{
+	static const char sql[] =
+		"SELECT count(*) FROM (SELECT 1 FROM down WHERE dest=?1"
+		" LIMIT ?2)";
+	sqlite3_stmt *st = NULL;
+	int r = db_prepare(q->db, sql, &st);
+
+	if (r < 0)
+		return r;
+	if (sqlite3_bind_blob64(st, 1, dest, strlen(dest), SQLITE_STATIC) ||
+		sqlite3_bind_int(st, 2, max) || sqlite3_step(st) != SQLITE_ROW)
+		r = db_fail(q->db, "queue: count");
+	else
+		r = sqlite3_column_int(st, 0);
+	sqlite3_finalize(st);
+	return r;
+}
+
+static int drop_dest(struct queue *q, const char *dest)
+{
+	sqlite3_stmt *st = NULL;
+	int r = db_begin(q->db);
+
+	if (r == 0)
+		r = db_prepare(q->db, "DELETE FROM down WHERE dest=?", &st);
+	if (r < 0)
+		return r;
+	if (sqlite3_bind_blob64(st, 1, dest, strlen(dest), SQLITE_STATIC))
+		r = db_fail(q->db, "queue: bind");
+	else
+		r = db_run(q->db, st, "queue: drop");
+	sqlite3_finalize(st);
+	if (r)
+		return r > 0 ? -ENOSPC : r;
+	r = sqlite3_changes(db_sqlite(q->db));
+	state_count(q->state, STATE_DOWN_DROPPED, (uint64_t)r);
+	return r;
+}
+
+int queue_drop_unwanted(struct queue *q,
+	bool (*is_wanted)(void *userdata, const char *dest), void *userdata)
+{
+	/* The next name after the one at hand: no cursor is open while rows
+	 * go. */
+	static const char sql[] = "SELECT min(dest) FROM down WHERE dest>?1";
+	char dest[256] = "";
+	sqlite3_stmt *st = NULL;
+	int dropped = 0;
+	int r = db_prepare(q->db, sql, &st);
+
+	while (r >= 0) {
+		const void *name;
+		int n;
+
+		if (sqlite3_bind_blob64(
+			    st, 1, dest, strlen(dest), SQLITE_STATIC) ||
+			sqlite3_step(st) != SQLITE_ROW) {
+			r = db_fail(q->db, "queue: destinations");
+			break;
+		}
+		name = sqlite3_column_blob(st, 0);
+		n = sqlite3_column_bytes(st, 0);
+		if (!name || n >= (int)sizeof(dest))
+			break;
+		memcpy(dest, name, (size_t)n);
+		dest[n] = '\0';
+		sqlite3_reset(st);
+		if (is_wanted(userdata, dest))
+			continue;
+		r = drop_dest(q, dest);
+		dropped += r > 0 ? r : 0;
+	}
+	sqlite3_finalize(st);
+	return r < 0 ? r : dropped;
+}

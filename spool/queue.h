@@ -1,6 +1,7 @@
 #ifndef SPOOL_QUEUE_H
 #define SPOOL_QUEUE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,6 +46,15 @@ CHECKED int queue_push_up(
  * device, or "" for the local broker.  Else as queue_push_up(). */
 CHECKED int queue_push_down(struct queue *q, const char *dest,
 	const struct msg *msg, int64_t *ret_id);
+
+/* How many messages wait for dest; counts to max at most.  0 or more; -errno. */
+CHECKED int queue_count_down(struct queue *q, const char *dest, int max);
+
+/* Remove the messages for serial devices that are no longer wanted, in the
+ * turn's transaction; they are counted as dropped.  is_wanted() is asked for
+ * each name.  Their number; DB_FULL does not come up: -ENOSPC; -errno. */
+CHECKED int queue_drop_unwanted(struct queue *q,
+	bool (*is_wanted)(void *userdata, const char *dest), void *userdata);
 
 /* The checksum that a row carries over its times, topic and payload. */
 uint32_t queue_checksum(uint64_t wall_usec, const void *topic,

@@ -24,7 +24,8 @@ struct entry {
 struct block {
 	uint32_t generation;
 	uint32_t unused;
-	uint64_t count; /* entries ever, when it was written */
+	uint64_t count;     /* entries ever, when it was written */
+	uint64_t confirmed; /* as below, when it was written */
 	struct entry entries[BLOCK_ENTRIES];
 };
 
@@ -35,6 +36,7 @@ struct recent {
 	bool is_new_generation; /* not stored yet */
 	uint64_t count;         /* entries ever; the next goes to its modulo */
 	uint64_t stored;        /* of these, the first ones that are stored */
+	uint64_t confirmed;     /* the first ones that will not come again */
 	unsigned n_blocks;
 	struct entry ring[];
 };
@@ -71,8 +73,10 @@ static int load_block(struct recent *r, unsigned i)
 		return 0;
 	memcpy(r->ring + (size_t)i * BLOCK_ENTRIES, b.entries,
 		sizeof(b.entries));
-	if (b.count > r->count)
+	if (b.count > r->count) {
 		r->count = b.count;
+		r->confirmed = b.confirmed;
+	}
 	return 0;
 }
 
@@ -85,6 +89,7 @@ static int load(struct recent *r)
 
 	memset(r->ring, 0, n_entries(r) * sizeof(r->ring[0]));
 	r->count = 0;
+	r->confirmed = 0;
 	err = state_get(
 		r->state, r->key, &generation, sizeof(generation), &bytes);
 	if (err == -ENOBUFS)
@@ -146,23 +151,45 @@ void recent_resume(struct recent *r, bool session_present)
 	memset(r->ring, 0, n_entries(r) * sizeof(r->ring[0]));
 	r->count = 0;
 	r->stored = 0;
+	r->confirmed = 0;
 	r->generation++;
 	r->is_new_generation = true;
 }
 
+/* The first entry that is still in the ring and may come again. */
+static uint64_t first_open(const struct recent *r)
+{
+	uint64_t kept = r->count > n_entries(r) ? r->count - n_entries(r) : 0;
+
+	return kept > r->confirmed ? kept : r->confirmed;
+}
+
 bool recent_is_repeated(struct recent *r, unsigned mid, const struct msg *msg)
 {
-	unsigned n = n_entries(r);
+	const struct entry *e;
 	uint32_t crc;
-	unsigned i;
+	uint64_t i;
 
 	if (mid == 0)
 		return false;
 	crc = checksum(msg);
-	for (i = 0; i < n; i++)
-		if (r->ring[i].mid == mid && r->ring[i].crc == crc)
+	for (i = first_open(r); i < r->count; i++) {
+		e = &r->ring[i % n_entries(r)];
+		if (e->mid == mid && e->crc == crc)
 			return true;
+	}
 	return false;
+}
+
+uint64_t recent_count(const struct recent *r)
+{
+	return r->count;
+}
+
+void recent_confirm(struct recent *r, uint64_t count)
+{
+	if (count > r->confirmed && count <= r->count)
+		r->confirmed = count;
 }
 
 void recent_add(struct recent *r, unsigned mid, const struct msg *msg)
@@ -178,7 +205,9 @@ void recent_add(struct recent *r, unsigned mid, const struct msg *msg)
 
 static int store_block(struct recent *r, unsigned i)
 {
-	struct block b = {.generation = r->generation, .count = r->count};
+	struct block b = {.generation = r->generation,
+		.count = r->count,
+		.confirmed = r->confirmed};
 	char key[KEY_BYTES];
 
 	memcpy(b.entries, r->ring + (size_t)i * BLOCK_ENTRIES,

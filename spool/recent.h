@@ -34,6 +34,12 @@ DEFINE_SCOPED(struct recent *, recent_free);
  * repeat; else it has forgotten, and so do we. */
 void recent_resume(struct recent *r, bool session_present);
 
+/* Messages taken in so far; and: the PUBACKs of the first `count` of them have
+ * arrived, so they will not come again, and a message like one of them is a new
+ * one.  What is confirmed is stored with the next message. */
+uint64_t recent_count(const struct recent *r);
+void recent_confirm(struct recent *r, uint64_t count);
+
 /* Whether this message, which has the DUP flag, repeats one that is stored.
  * mid 0 (QoS 0) is never repeated. */
 bool recent_is_repeated(struct recent *r, unsigned mid, const struct msg *msg);

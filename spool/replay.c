@@ -16,7 +16,6 @@
 #include <sqlite3.h>
 
 #include "base/log.h"
-#include "base/now.h"
 #include "spool/db.h"
 #include "spool/queue.h"
 #include "spool/state.h"
@@ -24,7 +23,6 @@
 struct slot {
 	int64_t id;
 	size_t bytes; /* of topic and payload */
-	uint64_t sent_usec;
 	unsigned tag;
 	enum { SLOT_OUT, SLOT_ACKED, SLOT_DROPPED } is;
 };
@@ -100,7 +98,6 @@ static struct slot *add_slot(struct replay *p, int64_t id, size_t bytes)
 	p->n_bytes += bytes;
 	slot->id = id;
 	slot->bytes = bytes;
-	slot->sent_usec = now_boot_usec();
 	slot->tag = 0;
 	slot->is = SLOT_OUT;
 	return slot;
@@ -308,16 +305,6 @@ void replay_limit(struct replay *p, unsigned window)
 unsigned replay_out(const struct replay *p)
 {
 	return p->n - p->n_done;
-}
-
-uint64_t replay_oldest_usec(const struct replay *p)
-{
-	unsigned i;
-
-	for (i = 0; i < p->n; i++)
-		if (p->slots[i].is == SLOT_OUT)
-			return p->slots[i].sent_usec;
-	return 0;
 }
 
 static uint64_t count_rows(struct replay *p)

@@ -82,9 +82,6 @@ void replay_limit(struct replay *p, unsigned window);
 /* Rows that are out. */
 unsigned replay_out(const struct replay *p);
 
-/* When the oldest row that is out was given out (now_boot_usec()); 0: none. */
-uint64_t replay_oldest_usec(const struct replay *p);
-
 /* Rows that wait or are out.  For the cloud it comes from counters and costs
  * nothing; for a device it counts rows. */
 uint64_t replay_backlog(struct replay *p);

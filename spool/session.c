@@ -34,6 +34,8 @@
 #define REMIND_USEC (10 * 60 * USEC_PER_SEC)
 /* A connection that lasted so long was a good one: the next delay is short. */
 #define STEADY_USEC (5 * USEC_PER_SEC)
+/* Messages refused for good in a row, then it is not the messages. */
+#define REFUSED_MAX 3
 /* How long we wait, when stopping, for PUBACKs of what is out. */
 #define DRAIN_USEC USEC_PER_SEC
 /* A peer that does not even take our goodbye in this time is left without. */
@@ -73,6 +75,11 @@ struct session {
 	uint64_t said_usec;
 	char cut_reason[REASON_BYTES]; /* why we cut it ourselves */
 	struct log_limit refusals;
+	unsigned refused_in_row;
+	struct { /* a message of ours, sent after PUBACKs of ours */
+		unsigned mid; /* 0: none is out */
+		uint64_t taken;
+	} probe;
 	char id_text[40];
 };
 
@@ -106,7 +113,17 @@ static int send_row(
 				       : "not allowed by MQTT");
 		return REPLAY_SKIP;
 	}
-	return r;
+	if (r < 0) {
+		snprintf(s->cut_reason, sizeof(s->cut_reason),
+			"cannot send: %s; the messages are kept", strerror(-r));
+		mqttio_cut(s->io);
+		return r;
+	}
+	if (!s->probe.mid) {
+		s->probe.mid = *ret_tag;
+		s->probe.taken = recent_count(s->recent);
+	}
+	return 0;
 }
 
 /* A member of the turn that comes before the connection's own flush. */
@@ -161,7 +178,17 @@ static void on_up(void *userdata, const struct mqttio_up *up)
 	s->next_try_usec = 0;
 	s->up_since_usec = now_boot_usec();
 	s->quiet_since_usec = s->up_since_usec;
+	s->refused_in_row = 0;
+	s->probe.mid = 0;
 	recent_resume(s->recent, up->session_present);
+	if (up->max_qos < 1) {
+		snprintf(s->cut_reason, sizeof(s->cut_reason),
+			"the broker does not take QoS 1, so it could not "
+			"confirm anything: allow QoS 1 there; messages are "
+			"kept");
+		mqttio_cut(s->io);
+		return;
+	}
 	replay_limit(s->replay, up->send_maximum);
 	sd_event_source_set_time_relative(s->check_timer, CHECK_USEC);
 	sd_event_source_set_enabled(s->check_timer, SD_EVENT_ON);
@@ -182,12 +209,40 @@ static void on_message(void *userdata, const struct mqttio_message *m)
 		recent_add(s->recent, m->mid, &m->msg);
 }
 
+/* A PUBACK that says no for good: one message may be at fault, but when several
+ * in a row are refused it is our rights, and the backlog must not be lost over
+ * a slip in a policy. */
+static void on_refusal(struct session *s, unsigned mid, int reason)
+{
+	const char *why =
+		reason == 0x87 ? ", not authorised: check its policy" : "";
+
+	if (++s->refused_in_row >= REFUSED_MAX) {
+		snprintf(s->cut_reason, sizeof(s->cut_reason),
+			"the broker refuses all that we send (reason "
+			"0x%02x%s); messages are kept",
+			(unsigned)reason, why);
+		mqttio_cut(s->io);
+		return;
+	}
+	log_limited(&s->refusals, LOG_LEVEL_ERROR,
+		"%s: the broker refused a message for good (reason 0x%02x%s): "
+		"it is dropped",
+		s->label, (unsigned)reason, why);
+	replay_ack(s->replay, mid, true);
+}
+
 /* MQTT 5, 3.4.2.1: a PUBACK may say no. */
 static void on_puback(void *userdata, unsigned mid, int reason)
 {
 	struct session *s = userdata;
 
 	s->quiet_since_usec = now_boot_usec();
+	/* The broker has read all that we wrote before this message. */
+	if (mid == s->probe.mid) {
+		recent_confirm(s->recent, s->probe.taken);
+		s->probe.mid = 0;
+	}
 	switch (reason) {
 	case 0x80: /* unspecified error */
 	case 0x83: /* implementation specific error */
@@ -201,14 +256,12 @@ static void on_puback(void *userdata, unsigned mid, int reason)
 	default:
 		break;
 	}
-	if (reason >= 0x80)
-		log_limited(&s->refusals, LOG_LEVEL_ERROR,
-			"%s: the broker refused a message for good (reason "
-			"0x%02x%s): it is dropped",
-			s->label, (unsigned)reason,
-			reason == 0x87 ? ", not authorised: check its policy"
-				       : "");
-	replay_ack(s->replay, mid, reason >= 0x80);
+	if (reason >= 0x80) {
+		on_refusal(s, mid, reason);
+		return;
+	}
+	s->refused_in_row = 0;
+	replay_ack(s->replay, mid, false);
 }
 
 static void on_suback(void *userdata, unsigned mid, int granted)
@@ -527,6 +580,11 @@ bool session_is_up(const struct session *s)
 bool session_is_closed(const struct session *s)
 {
 	return !s->is_open;
+}
+
+bool session_is_trying(const struct session *s)
+{
+	return s->is_wanted && s->is_open && !mqttio_is_up(s->io);
 }
 
 const char *session_reason(const struct session *s)

@@ -97,6 +97,7 @@ void session_set_limits(struct session *s, const struct session_options *o);
 
 bool session_is_up(const struct session *s);
 bool session_is_closed(const struct session *s); /* no connection at all */
+bool session_is_trying(const struct session *s); /* a try is under way */
 
 /* Why it is down, "" when it is not; borrowed until the next event. */
 const char *session_reason(const struct session *s);

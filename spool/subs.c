@@ -21,6 +21,7 @@ struct subs {
 	char **filters;
 	unsigned *mids; /* of the SUBSCRIBEs that are out */
 	size_t n;
+	size_t n_out; /* not answered yet */
 };
 
 int subs_new(struct state *state, const char *label, struct subs **ret_subs)
@@ -130,6 +131,7 @@ void subs_apply(struct subs *s, struct mqttio *io)
 	size_t i;
 	int r;
 
+	s->n_out = 0;
 	for (i = 0; i < s->n; i++) {
 		/* One SUBSCRIBE each: the refusal of one does not take the
 		 * others with it, and AWS IoT allows 8 filters at most. */
@@ -137,6 +139,7 @@ void subs_apply(struct subs *s, struct mqttio *io)
 		if (r < 0)
 			log_error("%s: cannot subscribe to '%s': %s", s->label,
 				s->filters[i], strerror(-r));
+		s->n_out += r == 0;
 	}
 	/* Only now: a topic that an old and a new filter take is never without
 	 * a subscription, or the broker would acknowledge it and forget it. */
@@ -157,6 +160,9 @@ void subs_on_suback(struct subs *s, unsigned mid, int granted)
 				  "'%s' (reason 0x%02x): nothing comes in by "
 				  "it; check what its policy allows",
 				s->label, s->filters[i], (unsigned)granted);
+		s->n_out--;
+		if (!s->n_out)
+			log_info("%s: subscribed", s->label);
 		return;
 	}
 }

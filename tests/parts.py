@@ -163,6 +163,7 @@ class Gatewayd(Part):
 
     def before_start(self):
         self.read_notify()
+        self.log_start = len(self.log())  # of this process
         self.messages = []
         self.status_text = ""
         if not any(t.name == self.notify_path for t in threading.enumerate()):

@@ -230,8 +230,10 @@ serial :
 
     def wait_up(self):
         """Until gatewayd is connected to both sides."""
+        start = self.gatewayd.log_start
         self.gatewayd.wait_status("uplink connected")
-        self.gatewayd.wait_log("local: connected")
+        for side in ("local", "uplink"):
+            self.gatewayd.wait_log(side + ": subscribed", start=start)
 
     def device(self, name, **options):
         """A device's MQTT client on the local broker."""

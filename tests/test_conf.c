@@ -42,7 +42,7 @@ static void an_empty_file_gives_the_defaults(void)
 	CU_ASSERT_TRUE(conf->uplink.message_id);
 	CU_ASSERT_STRING_EQUAL(
 		conf->local.socket, "/run/gatewayd-broker/mqtt.sock");
-	CU_ASSERT_STRING_EQUAL(conf->local.client_id, "gatewayd");
+	CU_ASSERT_STRING_EQUAL(conf->local.client_id, "");
 	CU_ASSERT_EQUAL(conf->n_serials, 0);
 	CU_ASSERT_EQUAL(conf->n_routes, 0);
 }

@@ -239,21 +239,6 @@ static void a_smaller_window_holds(void)
 	CU_ASSERT_EQUAL(seen.n, WINDOW);
 }
 
-static void the_oldest_is_the_first_one_not_acked(void)
-{
-	CU_ASSERT_EQUAL(replay_oldest_usec(p), 0);
-	push(3);
-	replay_limit(p, 1);
-	fake_now = 5000;
-	fill();
-	replay_limit(p, 2);
-	fake_now = 6000;
-	fill();
-	CU_ASSERT_EQUAL(replay_oldest_usec(p), 5000);
-	CU_ASSERT_TRUE(replay_ack(p, 101, false));
-	CU_ASSERT_EQUAL(replay_oldest_usec(p), 6000);
-}
-
 static void each_destination_has_its_own_rows(void)
 {
 	struct msg m = {"cmd/a/x", "1", 1};
@@ -473,8 +458,6 @@ int main(void)
 		{"a damaged row is never given out",
 			a_damaged_row_is_never_given_out},
 		{"a smaller window holds", a_smaller_window_holds},
-		{"the oldest is the first one not acked",
-			the_oldest_is_the_first_one_not_acked},
 		{"each destination has its own rows",
 			each_destination_has_its_own_rows},
 		{"nothing is lost whatever happens",
