@@ -101,14 +101,18 @@ static int load(struct recent *r)
 	return err;
 }
 
-/* The broker's forgetting is not undone by our rollback. */
+/* What the broker has forgotten, or will not send again, is not undone by our
+ * rollback. */
 int recent_reload(struct recent *r)
 {
 	uint32_t generation = r->generation;
+	uint64_t confirmed = r->confirmed;
 	int err = load(r);
 
 	if (err == 0 && r->generation != generation)
 		recent_resume(r, false);
+	else
+		recent_confirm(r, confirmed);
 	return err;
 }
 

@@ -50,8 +50,8 @@ void recent_add(struct recent *r, unsigned mid, const struct msg *msg);
 /* Put what has changed into the transaction.  0, DB_FULL or -errno. */
 CHECKED int recent_store(struct recent *r);
 
-/* After a rollback: as it was, but what the broker has forgotten stays so.
- * 0 or -errno. */
+/* After a rollback: as it was, but what the broker has forgotten stays so, and
+ * what is confirmed too.  0 or -errno. */
 CHECKED int recent_reload(struct recent *r);
 
 #endif

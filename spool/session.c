@@ -171,10 +171,6 @@ static void on_up(void *userdata, const struct mqttio_up *up)
 {
 	struct session *s = userdata;
 
-	log_info("%s: connected%s", s->label,
-		up->session_present ? ", session resumed" : ", new session");
-	s->reason[0] = '\0';
-	s->said[0] = '\0';
 	s->next_try_usec = 0;
 	s->up_since_usec = now_boot_usec();
 	s->quiet_since_usec = s->up_since_usec;
@@ -189,6 +185,10 @@ static void on_up(void *userdata, const struct mqttio_up *up)
 		mqttio_cut(s->io);
 		return;
 	}
+	log_info("%s: connected%s", s->label,
+		up->session_present ? ", session resumed" : ", new session");
+	s->reason[0] = '\0';
+	s->said[0] = '\0';
 	replay_limit(s->replay, up->send_maximum);
 	sd_event_source_set_time_relative(s->check_timer, CHECK_USEC);
 	sd_event_source_set_enabled(s->check_timer, SD_EVENT_ON);

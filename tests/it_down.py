@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """The way down: commands and shadow deltas of the cloud reach the device that
 they name, MQTT or serial, also when a part was away; and a hostile cloud."""
+import re
 import signal
 import socket
 import ssl
@@ -460,22 +461,113 @@ def a_route_for_one_device_is_for_that_one():
 
 
 def a_cloud_gone_wrong_cannot_fill_the_disk():
-    """10,000 messages wait for devices at most; the rest is dropped, and the
-    way up goes on."""
+    """10,000 messages wait for the local broker at most; the rest is dropped,
+    and the way up goes on."""
     with stub_rig() as r:
-        viewer = r.device("dev1").wait_up()
-        r.gatewayd.wait_log("local: connected")
+        tty = r.ttys["s1"].open_device()
+        r.gatewayd.wait_log("serial s1: .* is open")
+        r.broker.stop()
+        r.gatewayd.wait_log("local: .*is the broker running")
+        for n in range(10050):
+            r.stub.publish(b"cmd/dev1/x", b"%d" % n, mid=n + 1)
+        rig.wait_until(lambda: len(r.stub.pubacks) >= 10050, "all PUBACKs", 30)
+        r.gatewayd.wait_status("dropped 50;")
+        r.gatewayd.wait_log("too many messages wait for this device")
+        tty.send(b"still up\n")
+        rig.wait_until(lambda: r.stub.published == [
+            ("dt/s1/line", b"still up")], "the way up")
+        tty.close()
+        r.stub.close()
+
+
+def a_serial_device_that_is_away_stops_nobody():
+    """1,000 lines wait for it; further ones are dropped.  When it is removed
+    from the configuration those that wait are dropped too."""
+    with stub_rig() as r:
+        dev1 = r.device("dev1").subscribe("cmd/dev1/#")
+        r.gatewayd.wait_log("local: subscribed")
         r.ttys["s1"].pull_out()
         r.gatewayd.wait_log("serial s1: .*waiting for it to come back")
-        for n in range(10050):
+        for n in range(1050):
             r.stub.publish(b"cmd/s1/x", b"%d" % n, mid=n + 1)
-        rig.wait_until(lambda: len(r.stub.pubacks) >= 10050, "all PUBACKs")
-        r.gatewayd.wait_status("dropped 50;")
-        r.gatewayd.wait_log("too many messages wait for devices")
-        viewer.publish_all([("dt/dev1/x", b"still up")])
-        rig.wait_until(lambda: r.stub.published == [
-            ("dt/dev1/x", b"still up")], "the way up")
+        rig.wait_until(lambda: len(r.stub.pubacks) >= 1050, "all PUBACKs")
+        r.gatewayd.wait_status("down 0, dropped 50;")
+        r.gatewayd.wait_log("cloud: message on 'cmd/s1/x' is dropped: too many "
+                            "messages wait for this device")
+        sent = [b"to dev1: %d" % n for n in range(50)]
+        for n, payload in enumerate(sent):
+            r.stub.deliver(b"cmd/dev1/x", payload, mid=2000 + n)
+        dev1.wait_payload(sent[-1])
+        assert [p for _, p in dev1.received] == sent, dev1.received
+        r.gatewayd.wait_status("down 50, dropped 50;")
+        # A reload that leaves it there keeps them.
+        r.gatewayd.reload()
+        assert r.gatewayd.counters()["dropped"] == 50, r.gatewayd.status()
+        cable = r.ttys.pop("s1")
+        r.write_gatewayd('mqtt_version = "3.1.1";')
+        r.gatewayd.reload()
+        r.gatewayd.wait_log("serial: 1000 messages for devices that are no "
+                            "longer configured are dropped")
+        r.gatewayd.wait_status("down 50, dropped 1050;")
+        # Once is enough, also when it comes back.
+        r.ttys["s1"] = cable
+        cable.plug_in()
+        r.write_gatewayd('mqtt_version = "3.1.1";')
+        r.gatewayd.reload()
+        tty = cable.open_device()
+        r.stub.deliver(b"cmd/s1/x", b"new", mid=3000)
+        assert tty.wait_line() == b"new\n"
+        r.gatewayd.wait_status("down 51, dropped 1050;")
+        tty.close()
         r.stub.close()
+
+
+def high_water_mb(r):
+    """The most memory that gatewayd has had."""
+    with open("/proc/%d/status" % r.gatewayd.pid) as f:
+        return int(re.search(r"VmHWM:\s+(\d+) kB", f.read()).group(1)) / 1024
+
+
+def a_command_too_large_is_dropped_and_holds_nobody_up():
+    """MQTT 3.1.1 has no way to tell the cloud what we take."""
+    with rig.Rig(serial=(), uplink='mqtt_version = "3.1.1";',
+                 extra_config='spool : { max_size = "8M"; };') as r:
+        viewer = r.viewer("dt/#")
+        dev1 = r.device("dev1").subscribe("cmd/dev1/#")
+        r.wait_up()
+        viewer.publish_all([("cmd/dev1/large", bytes(2 << 20)),
+                            ("cmd/dev1/larger", bytes(10 << 20)),
+                            ("cmd/dev1/ok", b"ok")])
+        dev1.wait_payload(b"ok")
+        r.gatewayd.wait_status("down 1, dropped 2;")
+        for topic in ("large", "larger"):
+            assert "cloud: message on 'cmd/dev1/%s' is dropped: it is larger " \
+                "than 1 MiB" % topic in r.gatewayd.log()
+        dev1.publish_all([("dt/dev1/n", b"%d" % n) for n in range(50)])
+        r.gatewayd.wait_status("in 50, out 50, down 1, dropped 2;")
+        assert "intake is held" not in r.gatewayd.log()
+        assert len(dev1.received) == 1
+        assert r.cloud.log().count("as gateway-1 ") == 1, "the uplink was cut"
+
+
+def a_command_of_any_size_takes_no_memory_with_mqtt_5():
+    """The cloud is told what we take, and keeps the rest."""
+    with rig.Rig(serial=()) as r:
+        viewer = r.viewer()
+        dev1 = r.device("dev1").subscribe("cmd/dev1/#")
+        r.wait_up()
+        fits = bytes((1 << 20) - 100)  # the local broker counts the topic
+        viewer.publish_all([("cmd/dev1/large", bytes(2 << 20)),
+                            ("cmd/dev1/larger", bytes(30 << 20)),
+                            ("cmd/dev1/fits", fits),
+                            ("cmd/dev1/ok", b"ok")])
+        dev1.wait_payload(b"ok")
+        assert [t for t, _ in dev1.received] == [
+            "cmd/dev1/fits", "cmd/dev1/ok"], [t for t, _ in dev1.received]
+        assert dev1.received[0][1] == fits
+        r.gatewayd.wait_status("down 2,")
+        assert r.cloud.log().count("as gateway-1 ") == 1, "the uplink was cut"
+        assert high_water_mb(r) < 60, "%.0f MB" % high_water_mb(r)
 
 
 if __name__ == "__main__":
@@ -492,4 +584,7 @@ if __name__ == "__main__":
         what_the_local_broker_would_refuse_holds_nobody_up,
         a_route_for_one_device_is_for_that_one,
         a_cloud_gone_wrong_cannot_fill_the_disk,
+        a_serial_device_that_is_away_stops_nobody,
+        a_command_too_large_is_dropped_and_holds_nobody_up,
+        a_command_of_any_size_takes_no_memory_with_mqtt_5,
     ])

@@ -198,6 +198,55 @@ def full_file_system(kind):
         assert r.gatewayd.stop() == 0
 
 
+def lines_of_a_tty_on_a_full_disk(kind):
+    """A line that is read cannot come again: what does not get onto the disk is
+    counted, and the others wait in the tty."""
+    with contextlib.ExitStack() as stack:
+        r = stack.enter_context(rig.Rig(start=False))
+        if not stack.enter_context(mounted(r, kind)):
+            print("skipped: %s cannot be mounted here" % kind)
+            return
+        r.start()
+        viewer = r.viewer("dt/#", clean=False)
+        r.wait_up()
+        tty = r.ttys["s1"].open_device()
+        r.cloud.stop()
+        path = hog(r)
+        sent = []
+
+        def more():
+            for _ in range(5):
+                sent.append("%d " % len(sent) + "x" * 500)
+                tty.send(sent[-1].encode() + b"\n")
+            return "intake held" in r.gatewayd.status()
+        rig.wait_until(more, "the disk is full", 30)
+        for _ in range(3):  # these fit into the tty
+            sent.append("%d" % len(sent))
+            tty.send(sent[-1].encode() + b"\n")
+        os.unlink(path)
+        r.cloud.start()
+        r.gatewayd.wait_log("the intake goes on", 60)
+        rig.wait_until(lambda: sent[-1] in viewer.payloads(), "the last line",
+                       30)
+        r.gatewayd.wait_status("connected.*; backlog 0;", 30)
+        got = list(dict.fromkeys(viewer.payloads()))
+        assert got == [s for s in sent if s in set(got)], "not in order"
+        dropped = r.gatewayd.counters()["dropped"]
+        assert len(got) + dropped == len(sent), (len(got), dropped, len(sent))
+        assert dropped > 0, "the disk was not full"
+        r.gatewayd.wait_log("lines are dropped: the disk is full")
+        tty.close()
+        assert r.gatewayd.stop() == 0
+
+
+def lines_on_a_full_tmpfs():
+    lines_of_a_tty_on_a_full_disk("tmpfs")
+
+
+def lines_on_a_full_ext4():
+    lines_of_a_tty_on_a_full_disk("ext4")
+
+
 def a_full_tmpfs():
     full_file_system("tmpfs")
 
@@ -213,4 +262,6 @@ if __name__ == "__main__":
         what_never_fits_is_dropped_and_holds_nobody_up,
         a_full_tmpfs,
         a_full_ext4,
+        lines_on_a_full_tmpfs,
+        lines_on_a_full_ext4,
     ])

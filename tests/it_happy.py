@@ -6,6 +6,7 @@ import subprocess
 
 import paho.mqtt.client as paho
 
+import faults
 import rig
 
 
@@ -215,6 +216,39 @@ def the_client_id_is_the_name_in_the_certificate():
         assert re.search(r"connected from \S+ as dev2 ", r.broker.log())
 
 
+def our_ids(r):
+    """gatewayd's client ids in the local broker's log, each once."""
+    return set(re.findall(r" as (gatewayd\S*) ", r.broker.log()))
+
+
+def no_device_takes_over_our_session():
+    """Our client id cannot be guessed, and stays the same: the local broker
+    queues for it while gatewayd is away."""
+    with rig.Rig(serial=()) as r:
+        viewer = r.viewer("dt/#")
+        r.wait_up()
+        ids = our_ids(r)
+        assert len(ids) == 1 and re.fullmatch(
+            "gatewayd-[0-9a-f]{16}", min(ids)), ids
+        assert r.gatewayd.stop() == 0
+        sent = [("dt/dev1/n", b"%d" % n) for n in range(50)]
+        r.device("dev1").wait_up().publish_all(sent)
+        # gatewayd-pki makes no such certificate, but another tool may.
+        faults.issue(r.path("etc/broker"), r.path("thief"), None, "clientAuth",
+                     name="gatewayd")
+        thief = rig.Client("gatewayd", r.local_port,
+                           r.path("etc/broker/ca.pem"), r.path("thief.pem"),
+                           r.path("thief.key"))
+        r.clients.append(thief)
+        thief.wait_up().close()
+        assert "gatewayd" in our_ids(r), "the thief was not even there"
+        r.gatewayd.start()
+        rig.wait_until(lambda: len(viewer.received) >= 50, "50 messages")
+        assert viewer.received == sent, viewer.received
+        r.gatewayd.wait_log("local: connected, session resumed")
+        assert our_ids(r) == ids | {"gatewayd"}, our_ids(r)
+
+
 if __name__ == "__main__":
     rig.main([
         every_message_arrives_once_and_in_order,
@@ -227,4 +261,5 @@ if __name__ == "__main__":
         a_device_cannot_speak_or_listen_for_another,
         only_certificates_of_the_device_ca_get_in,
         the_client_id_is_the_name_in_the_certificate,
+        no_device_takes_over_our_session,
     ])

@@ -251,7 +251,7 @@ def reload_takes_routes_and_ports():
             assert "nobody listens" not in viewer.payloads()
             # Nobody was thrown out by any of it.
             assert r.cloud.log().count("as gateway-1 ") == 1
-            assert r.broker.log().count("as gatewayd ") == 1
+            assert r.broker.log().count("as gatewayd-") == 1
             assert r.gatewayd.log().count("s1 is open") == 1
             tty.close()
         finally:
@@ -286,9 +286,42 @@ def reload_changes_the_uplink():
             r.gatewayd.wait_status("backlog 0; in 20, out 20")
             rig.wait_until(lambda: len(viewer.received) >= 20, "all of them")
             assert viewer.received == big
-            assert r.broker.log().count("as gatewayd ") == 1, "local was hit"
+            assert r.broker.log().count("as gatewayd-") == 1, "local was hit"
         finally:
             second.stop()
+
+
+def two_reloads_in_quick_succession():
+    """The uplink is switched off and on again while its goodbye is stuck: it
+    comes back by itself."""
+    with rig.Rig(serial=()) as r:
+        viewer = r.viewer("dt/#", clean=False)
+        dev = r.device("dev1").wait_up()
+        r.wait_up()
+        r.cloud.kill(signal.SIGSTOP)
+        dev.publish_all([("dt/dev1/n", b"out")])
+        r.gatewayd.wait_status("backlog 1;")
+        r.drop_in("90.conf", 'uplink : { host = ""; };')
+        r.gatewayd.reload()
+        os.unlink(r.path("etc/conf.d/90.conf"))
+        r.gatewayd.reload()
+        r.cloud.kill(signal.SIGCONT)
+        r.gatewayd.wait_status("uplink connected to .*; backlog 0; in 1, out 1")
+        dev.publish_all([("dt/dev1/n", b"after")])
+        viewer.wait_payload(b"after")
+        r.gatewayd.wait_status("uplink connected to .*; backlog 0; in 2, out 2")
+        # And with nothing out.
+        r.cloud.kill(signal.SIGSTOP)
+        r.drop_in("90.conf", 'uplink : { host = ""; };')
+        r.gatewayd.reload()
+        os.unlink(r.path("etc/conf.d/90.conf"))
+        r.gatewayd.reload()
+        r.cloud.kill(signal.SIGCONT)
+        dev.publish_all([("dt/dev1/n", b"end")])
+        viewer.wait_payload(b"end")
+        r.gatewayd.wait_status("uplink connected to .*; backlog 0; in 3, out 3")
+        assert list(dict.fromkeys(viewer.payloads())) == [
+            "out", "after", "end"], viewer.payloads()
 
 
 def a_wrong_configuration_changes_nothing():
@@ -318,7 +351,7 @@ def a_wrong_configuration_changes_nothing():
         tty.send(b"as before\n")
         assert viewer.wait_payload(b"as before") == "dt/s1/line"
         assert r.cloud.log().count("as gateway-1 ") == 1
-        assert r.broker.log().count("as gatewayd ") == 1
+        assert r.broker.log().count("as gatewayd-") == 1
         assert r.gatewayd.log().count("s1 is open") == 1
         os.rename(r.path("etc/away"), r.path("etc/gatewayd.conf"))
         os.unlink(r.path("etc/conf.d/90-wrong.conf"))
@@ -346,7 +379,7 @@ def a_second_gatewayd_is_refused():
                          "stop that one first", done.stderr), done.stderr
         r.device("dev1").wait_up().publish_all([("dt/dev1/x", b"goes on")])
         viewer.wait_payload(b"goes on")
-        assert r.broker.log().count("as gatewayd ") == 1, "it even connected"
+        assert r.broker.log().count("as gatewayd-") == 1, "it even connected"
 
 
 if __name__ == "__main__":
@@ -360,6 +393,7 @@ if __name__ == "__main__":
         stopped_while_it_connects,
         reload_takes_routes_and_ports,
         reload_changes_the_uplink,
+        two_reloads_in_quick_succession,
         a_wrong_configuration_changes_nothing,
         a_second_gatewayd_is_refused,
     ])

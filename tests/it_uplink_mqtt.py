@@ -185,6 +185,81 @@ def puback_not_authorised():
     s.wait_drained()
 
 
+def one_refused_message_among_good_ones():
+    """It is dropped, and the connection stays."""
+    s = site()
+    s.wait_drained()
+    s.to_stub()
+    s.gatewayd.wait_status("uplink connected")
+    before = s.gatewayd.counters()["dropped"]
+    bad = str(s.n + 3)
+    s.stub.puback = lambda payload: 0x87 if payload == bad else 0
+    s.publish(10)
+    s.gatewayd.wait_status("backlog 0;.*dropped %d;" % (before + 1))
+    assert len(s.stub.versions) == 1, "connected anew"
+    s.elsewhere.append(bad)  # accounted for
+    s.to_cloud()
+    s.wait_drained()
+
+
+def puback_refuses_everything():
+    """A slip in the policy: it must not cost the backlog."""
+    s = site()
+    s.wait_drained()
+    start, first = len(s.gatewayd.log()), s.n
+    before = s.gatewayd.counters()["dropped"]
+    s.to_stub()
+    s.stub.puback = lambda payload: 0x87
+    s.publish(40)
+    s.wait_line(["warning: uplink: the broker refuses all that we send", "0x87",
+                 "not authorised", "check its policy", "messages are kept"],
+                start)
+    rig.wait_until(lambda: len(s.stub.versions) >= 4, "four connections")
+    now = s.gatewayd.counters()
+    dropped = now["dropped"] - before
+    assert dropped <= 2 * len(s.stub.versions), (now, s.stub.versions)
+    assert now["backlog"] == 40 - dropped, now
+    s.stub.puback = lambda payload: 0
+    s.wait_drained()
+    dropped = s.gatewayd.counters()["dropped"] - before
+    lost = [str(n) for n in range(first, s.n) if str(n) not in s.stub.taken]
+    assert 0 < dropped < 40 and len(lost) == dropped, (dropped, lost)
+    assert set(lost) <= set(s.stub.refused), "dropped without a refusal"
+    s.elsewhere.extend(lost)  # accounted for
+    s.to_cloud()
+    s.wait_drained()
+
+
+def the_cloud_does_not_take_qos_1():
+    """It could not confirm anything, so nothing is sent."""
+    with rig.Rig(serial=()) as r:
+        r.viewer("dt/#", clean=False).close()  # its session stays
+        r.wait_up()
+        dev = r.device("dev1").wait_up()
+        r.cloud.stop()
+        r.write_cloud("max_qos 0")
+        r.cloud.start()
+        r.gatewayd.wait_log("warning: uplink: the broker does not take QoS 1")
+        sent = [("dt/dev1/n", b"%d" % n) for n in range(30)]
+        dev.publish_all(sent)
+        r.gatewayd.wait_status(r"^uplink down \(the broker does not take QoS 1"
+                               ".*; backlog 30; in 30, out 0, .*dropped 0;")
+        tries = r.cloud.log().count("as gateway-1 ")
+        rig.wait_until(lambda: r.cloud.log().count("as gateway-1 ") >=
+                       tries + 3, "three more tries")
+        r.gatewayd.wait_status("backlog 30; in 30, out 0, .*dropped 0;")
+        said = r.gatewayd.log().count("the broker does not take QoS 1")
+        assert said == 1, "said %d times" % said
+        r.cloud.stop()
+        r.write_cloud("")
+        r.cloud.start()
+        r.gatewayd.wait_status("connected to .*backlog 0; in 30, out 30, "
+                               ".*dropped 0;")
+        viewer = r.viewer(clean=False)
+        rig.wait_until(lambda: len(viewer.received) >= 30, "30 messages")
+        assert viewer.received == sent, viewer.received
+
+
 def session_taken_over():
     s = site()
     s.wait_drained()
@@ -264,6 +339,9 @@ if __name__ == "__main__":
         mqtt_5_comes_back_after_a_wrong_guess,
         puback_quota_exceeded,
         puback_not_authorised,
+        one_refused_message_among_good_ones,
+        puback_refuses_everything,
+        the_cloud_does_not_take_qos_1,
         session_taken_over,
         two_gateways_with_the_same_client_id,
         nothing_was_lost,

@@ -38,7 +38,10 @@ class TlsSite(faults.Site):
                 ("expired", "cloud", {"begin": -3, "end": -1}),
                 ("early", "cloud", {"begin": 1, "end": 3}),
                 ("other-host", "cloud", {"names": "DNS:other.example"}),
-                ("nul", "cloud", {"names": "DER:" + nul_name()}),
+                ("nul", "cloud", {
+                    "names": dns_name(b"localhost\0.evil.example")}),
+                ("lines", "cloud", {"names": dns_name(
+                    b"x\nSTOPPING=1\nWATCHDOG=trigger\n")}),
                 ("client-only", "cloud", {"usage": "clientAuth"}),
                 ("other-ca", "other", {})):
             faults.issue(self.path(ca), self.path("bad", name), **options)
@@ -100,10 +103,10 @@ class TlsSite(faults.Site):
         return undo
 
 
-def nul_name():
-    """A subjectAltName for "localhost" up to its NUL, as hexadecimal DER."""
-    name = b"localhost\0.evil.example"
-    return (bytes([0x30, len(name) + 2, 0x82, len(name)]) + name).hex()
+def dns_name(name):
+    """A subjectAltName of these bytes, whatever they are."""
+    der = bytes([0x30, len(name) + 2, 0x82, len(name)]) + name
+    return "DER:" + der.hex()
 
 
 site = faults.shared(TlsSite)
@@ -130,6 +133,17 @@ def server_certificate_with_a_nul_in_its_name():
     line = site().server_fault("nul", "not for the host name 'localhost'",
                                "evil.example")
     assert "\0" not in line
+
+
+def server_certificate_with_lines_in_its_name():
+    """They are no fields of what the service manager is told."""
+    s = site()
+    escaped = r"x\x0aSTOPPING=1\x0aWATCHDOG=trigger\x0a"
+    s.server_fault("lines", "not for the host name 'localhost'", escaped)
+    s.gatewayd.read_notify()
+    told = list(s.gatewayd.messages)
+    assert any(m.startswith("STATUS=") and escaped in m for m in told), told
+    assert "STOPPING=1" not in told and "WATCHDOG=trigger" not in told, told
 
 
 def server_certificate_for_clients_only():
@@ -265,6 +279,7 @@ if __name__ == "__main__":
         server_certificate_not_yet_valid,
         server_certificate_for_another_host,
         server_certificate_with_a_nul_in_its_name,
+        server_certificate_with_lines_in_its_name,
         server_certificate_for_clients_only,
         server_certificate_of_another_ca,
         our_ca_file_holds_another_ca,

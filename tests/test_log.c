@@ -97,6 +97,29 @@ static void utf8_passes_and_what_is_none_is_escaped(void)
 		"\\xe2\\x82\n");
 }
 
+static void other_places_can_have_it_escaped(void)
+{
+	static const char outside[] = "x\nSTOPPING=1\r\t\x1b[2J\x7f\xff";
+	char buf[64];
+	char small[8];
+
+	log_escape(outside, buf, sizeof(buf));
+	CU_ASSERT_STRING_EQUAL(
+		buf, "x\\x0aSTOPPING=1\\x0d\\x09\\x1b[2J\\x7f\\xff");
+	log_escape("a \xc3\xa9 \xe2\x82\xac b", buf, sizeof(buf));
+	CU_ASSERT_STRING_EQUAL(buf, "a \xc3\xa9 \xe2\x82\xac b");
+	log_escape("", buf, sizeof(buf));
+	CU_ASSERT_STRING_EQUAL(buf, "");
+	/* Too small, also for anything at all: what fits, and no half of it. */
+	memset(small, '#', sizeof(small));
+	log_escape("\n\n\n", small, sizeof(small) - 1);
+	CU_ASSERT_STRING_EQUAL(small, "\\x0a");
+	CU_ASSERT_EQUAL(small[sizeof(small) - 1], '#');
+	log_escape("abc", small, 1);
+	CU_ASSERT_STRING_EQUAL(small, "");
+	CU_ASSERT_EQUAL(small[1], 'x');
+}
+
 static void a_long_line_is_cut(void)
 {
 	static char big[10000];
@@ -165,6 +188,8 @@ int main(void)
 			outside_bytes_cannot_forge_a_line},
 		{"UTF-8 passes and what is none is escaped",
 			utf8_passes_and_what_is_none_is_escaped},
+		{"other places can have it escaped",
+			other_places_can_have_it_escaped},
 		{"a long line is cut", a_long_line_is_cut},
 		{"log_fail returns its error and says it",
 			log_fail_returns_its_error_and_says_it},

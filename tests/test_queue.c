@@ -289,6 +289,98 @@ static void down_rows_have_their_destination(void)
 	CU_ASSERT_EQUAL(state_counter(state, STATE_DOWN_ACCEPTED), 2);
 }
 
+static void push_down(const char *dest, int n)
+{
+	struct msg m = {"cmd/x/y", "go", 2};
+	int64_t id;
+
+	while (n--)
+		CU_ASSERT_EQUAL_FATAL(queue_push_down(q, dest, &m, &id), 0);
+}
+
+static void what_waits_is_counted_for_each_destination(void)
+{
+	push_down("a", 3);
+	push_down("", 2);
+	push_down("ab", 1);
+	CU_ASSERT_EQUAL(queue_count_down(q, "a", 100), 3); /* not yet stored */
+	CU_ASSERT_EQUAL(commit(), 0);
+	CU_ASSERT_EQUAL(queue_count_down(q, "a", 100), 3);
+	CU_ASSERT_EQUAL(queue_count_down(q, "", 100), 2);
+	CU_ASSERT_EQUAL(queue_count_down(q, "ab", 100), 1);
+	CU_ASSERT_EQUAL(queue_count_down(q, "b", 100), 0);
+	CU_ASSERT_EQUAL(queue_count_down(q, "a", 2), 2);
+	CU_ASSERT_EQUAL_FATAL(sqlite3_exec(db_sqlite(db), "DROP TABLE down",
+				      NULL, NULL, NULL),
+		0);
+	CU_ASSERT_TRUE(queue_count_down(q, "a", 100) < 0);
+}
+
+/* userdata: a name, or NULL for none. */
+static bool is_this(void *userdata, const char *dest)
+{
+	CU_ASSERT_NOT_EQUAL(dest[0], '\0'); /* the broker is always wanted */
+	return userdata && !strcmp(userdata, dest);
+}
+
+static void what_is_not_wanted_is_dropped_and_counted(void)
+{
+	char wanted[] = "b";
+
+	CU_ASSERT_EQUAL(queue_drop_unwanted(q, is_this, NULL), 0);
+	push_down("a", 3);
+	push_down("b", 4);
+	push_down("", 2);
+	push_down("bb", 1);
+	CU_ASSERT_EQUAL(commit(), 0);
+	CU_ASSERT_EQUAL(queue_drop_unwanted(q, is_this, wanted), 4);
+	db_rollback(db);
+	CU_ASSERT_EQUAL(state_reload(state), 0);
+	CU_ASSERT_EQUAL(queue_count_down(q, "a", 100), 3);
+	CU_ASSERT_EQUAL(state_counter(state, STATE_DOWN_DROPPED), 0);
+	CU_ASSERT_EQUAL(queue_drop_unwanted(q, is_this, wanted), 4);
+	CU_ASSERT_EQUAL(commit(), 0);
+	CU_ASSERT_EQUAL(queue_count_down(q, "a", 100), 0);
+	CU_ASSERT_EQUAL(queue_count_down(q, "bb", 100), 0);
+	CU_ASSERT_EQUAL(queue_count_down(q, "b", 100), 4);
+	CU_ASSERT_EQUAL(queue_count_down(q, "", 100), 2);
+	CU_ASSERT_EQUAL(state_counter(state, STATE_DOWN_DROPPED), 4);
+	CU_ASSERT_EQUAL(queue_drop_unwanted(q, is_this, NULL), 4);
+	CU_ASSERT_EQUAL(queue_drop_unwanted(q, is_this, NULL), 0);
+	CU_ASSERT_EQUAL(commit(), 0);
+	CU_ASSERT_EQUAL(number("SELECT count(*) FROM down"), 2);
+	CU_ASSERT_EQUAL(state_counter(state, STATE_DOWN_DROPPED), 8);
+}
+
+/* SQLite may have rolled back by itself; then what follows is in another
+ * transaction, and must not pass for the whole. */
+static void a_full_disk_that_nobody_told_spoils_the_commit(void)
+{
+	static char big[2 * MAX_BYTES];
+	int64_t id;
+
+	CU_ASSERT_EQUAL(push("a", "before", 6, &id), 0);
+	CU_ASSERT_EQUAL(push("a", big, sizeof(big), &id), QUEUE_FULL);
+	CU_ASSERT_EQUAL(push("a", "after", 5, &id), 0);
+	CU_ASSERT_EQUAL(commit(), DB_FULL);
+	CU_ASSERT_FALSE(db_is_in_transaction(db));
+	CU_ASSERT_EQUAL(number("SELECT count(*) FROM up"), 0);
+	CU_ASSERT_EQUAL(state_reload(state), 0);
+	CU_ASSERT_EQUAL(state_counter(state, STATE_UP_ACCEPTED), 0);
+	/* Told once: the next one is as good as any. */
+	CU_ASSERT_EQUAL(push("a", "next", 4, &id), 0);
+	CU_ASSERT_EQUAL(commit(), 0);
+	/* Also with nothing after it. */
+	CU_ASSERT_EQUAL(push("a", "before", 6, &id), 0);
+	CU_ASSERT_EQUAL(push("a", big, sizeof(big), &id), QUEUE_FULL);
+	CU_ASSERT_EQUAL(db_commit(db), DB_FULL);
+	CU_ASSERT_EQUAL(db_commit(db), 0);
+	CU_ASSERT_EQUAL(number("SELECT count(*) FROM up"), 1);
+	close_all();
+	open_all();
+	CU_ASSERT_EQUAL(number("SELECT payload=x'6e657874' FROM up"), 1);
+}
+
 static void values_are_kept_and_must_fit(void)
 {
 	char buf[4];
@@ -341,6 +433,12 @@ int main(void)
 			no_shared_memory_file_is_made},
 		{"down rows have their destination",
 			down_rows_have_their_destination},
+		{"what waits is counted for each destination",
+			what_waits_is_counted_for_each_destination},
+		{"what is not wanted is dropped and counted",
+			what_is_not_wanted_is_dropped_and_counted},
+		{"a full disk that nobody told spoils the commit",
+			a_full_disk_that_nobody_told_spoils_the_commit},
 		{"values are kept and must fit", values_are_kept_and_must_fit},
 		{"free of NULL is a no-op", free_of_null_is_a_no_op},
 		CU_TEST_INFO_NULL,

@@ -435,6 +435,86 @@ static void a_rollback_takes_the_ring_back(void)
 	recent_free(r);
 }
 
+static void what_is_confirmed_does_not_come_again(void)
+{
+	struct recent *r = make_recent();
+
+	recent_add(r, 1, &m1);
+	CU_ASSERT_EQUAL(recent_count(r), 1);
+	recent_add(r, 2, &m2);
+	recent_add(r, 0, &m3); /* QoS 0 has no PUBACK */
+	CU_ASSERT_EQUAL(recent_count(r), 2);
+	recent_confirm(r, 1);
+	/* So this is a new message that looks the same, sent twice. */
+	CU_ASSERT_FALSE(recent_is_repeated(r, 1, &m1));
+	CU_ASSERT_TRUE(recent_is_repeated(r, 2, &m2));
+	recent_add(r, 1, &m1);
+	CU_ASSERT_TRUE(recent_is_repeated(r, 1, &m1));
+	recent_confirm(r, 2);
+	CU_ASSERT_FALSE(recent_is_repeated(r, 2, &m2));
+	CU_ASSERT_TRUE(recent_is_repeated(r, 1, &m1));
+	/* None of it is taken back, and nothing that is not there is
+	 * confirmed. */
+	recent_confirm(r, 1);
+	CU_ASSERT_FALSE(recent_is_repeated(r, 2, &m2));
+	recent_confirm(r, 4);
+	CU_ASSERT_TRUE(recent_is_repeated(r, 1, &m1));
+	/* A new session begins anew. */
+	recent_resume(r, false);
+	CU_ASSERT_EQUAL(recent_count(r), 0);
+	recent_add(r, 1, &m1);
+	CU_ASSERT_TRUE(recent_is_repeated(r, 1, &m1));
+	recent_free(r);
+}
+
+/* With the next message in the same block, and in the next one. */
+static void what_is_confirmed_is_stored_with_the_next_message(void)
+{
+	static const unsigned firsts[] = {1, 256, 300};
+	size_t i;
+
+	for (i = 0; i < sizeof(firsts) / sizeof(firsts[0]); i++) {
+		struct recent *r = make_recent();
+		unsigned n;
+
+		recent_resume(r, false);
+		for (n = 1; n <= firsts[i]; n++)
+			recent_add(r, n, &m1);
+		CU_ASSERT_EQUAL(recent_store(r), 0);
+		CU_ASSERT_EQUAL(db_commit(db), 0);
+		recent_confirm(r, firsts[i]);
+		recent_add(r, n, &m2);
+		CU_ASSERT_EQUAL(recent_store(r), 0);
+		CU_ASSERT_EQUAL(db_commit(db), 0);
+		recent_free(r);
+		r = make_recent();
+		recent_resume(r, true);
+		CU_ASSERT_FALSE(recent_is_repeated(r, 1, &m1));
+		CU_ASSERT_FALSE(recent_is_repeated(r, firsts[i], &m1));
+		CU_ASSERT_TRUE(recent_is_repeated(r, n, &m2));
+		recent_free(r);
+	}
+}
+
+static void a_rollback_does_not_take_confirmations_back(void)
+{
+	struct recent *r = make_recent();
+
+	recent_add(r, 1, &m1);
+	recent_add(r, 2, &m2);
+	CU_ASSERT_EQUAL(recent_store(r), 0);
+	CU_ASSERT_EQUAL(db_commit(db), 0);
+	recent_confirm(r, 1);
+	recent_add(r, 3, &m3);
+	CU_ASSERT_EQUAL(recent_store(r), 0);
+	db_rollback(db);
+	CU_ASSERT_EQUAL(recent_reload(r), 0);
+	CU_ASSERT_FALSE(recent_is_repeated(r, 1, &m1));
+	CU_ASSERT_TRUE(recent_is_repeated(r, 2, &m2));
+	CU_ASSERT_FALSE(recent_is_repeated(r, 3, &m3));
+	recent_free(r);
+}
+
 int main(void)
 {
 	CU_TestInfo replay[] = {
@@ -478,6 +558,12 @@ int main(void)
 			the_ring_holds_the_last_ones_whatever_the_turns_are},
 		{"what was forgotten is so after a kill and a rollback",
 			what_was_forgotten_is_so_after_a_kill_and_a_rollback},
+		{"what is confirmed does not come again",
+			what_is_confirmed_does_not_come_again},
+		{"what is confirmed is stored with the next message",
+			what_is_confirmed_is_stored_with_the_next_message},
+		{"a rollback does not take confirmations back",
+			a_rollback_does_not_take_confirmations_back},
 		CU_TEST_INFO_NULL,
 	};
 	CU_SuiteInfo suites[] = {

@@ -1,12 +1,15 @@
 /* Tests of localbus/tty.h, on ptys. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -23,11 +26,40 @@ static char reason[200];
 static struct tty_options o;
 static unsigned fds;
 
+/* A pty has always sent all.  So these stand before those of libc. */
+static int fake_pending = -1; /* bytes that are not sent; -1: as it is */
+static int flushed;           /* how often the output was thrown away */
+
+int ioctl(int file, unsigned long request, ...)
+{
+	va_list args;
+	void *arg;
+
+	va_start(args, request);
+	arg = va_arg(args, void *);
+	va_end(args);
+	if (request == TIOCOUTQ && fake_pending >= 0) {
+		*(int *)arg = fake_pending;
+		return 0;
+	}
+	return (int)syscall(SYS_ioctl, file, request, arg);
+}
+
+int tcflush(int file, int queue)
+{
+	CU_ASSERT_EQUAL(file, fd);
+	CU_ASSERT_EQUAL(queue, TCOFLUSH);
+	flushed++;
+	return (int)syscall(SYS_ioctl, file, TCFLSH, queue);
+}
+
 static void set_up(void)
 {
 	fds = count_fds();
 	master = pty_open(path, sizeof(path));
 	fd = -1;
+	fake_pending = -1;
+	flushed = 0;
 	strcpy(reason, "before");
 	o = (struct tty_options){
 		.device = path, .baud = 9600, .data_bits = 8, .stop_bits = 1};
@@ -169,6 +201,60 @@ static void what_came_before_is_still_read(void)
 	CU_ASSERT_EQUAL(memcmp(buf, "old\n", 4), 0);
 }
 
+/* Close fd with so much that is not sent yet; whether that is thrown away. */
+static bool is_thrown_away(enum serial_flow flow, unsigned baud, int pending)
+{
+	int before = flushed;
+	int closed;
+
+	o.flow = flow;
+	o.baud = baud;
+	CU_ASSERT_TRUE_FATAL(open_it() >= 0);
+	closed = fd;
+	fake_pending = pending;
+	tty_close(fd, &o);
+	fake_pending = -1;
+	fd = -1;
+	CU_ASSERT_EQUAL(fcntl(closed, F_GETFD), -1);
+	CU_ASSERT_EQUAL(errno, EBADF);
+	return flushed > before;
+}
+
+static void close_throws_away_what_it_would_wait_for(void)
+{
+	/* Whoever has stopped us may never let us go on. */
+	CU_ASSERT_TRUE(is_thrown_away(SERIAL_FLOW_XONXOFF, 115200, 1));
+	CU_ASSERT_TRUE(is_thrown_away(SERIAL_FLOW_RTSCTS, 115200, 1));
+	CU_ASSERT_FALSE(is_thrown_away(SERIAL_FLOW_XONXOFF, 115200, 0));
+	/* A moment is no matter, half a minute is. */
+	CU_ASSERT_FALSE(is_thrown_away(SERIAL_FLOW_NONE, 9600, 100));
+	CU_ASSERT_TRUE(is_thrown_away(SERIAL_FLOW_NONE, 300, 100));
+	CU_ASSERT_FALSE(is_thrown_away(SERIAL_FLOW_NONE, 4000000, 4095));
+	CU_ASSERT_TRUE(is_thrown_away(SERIAL_FLOW_NONE, 9600, 4095));
+}
+
+static void close_does_not_wait_and_what_is_sent_arrives(void)
+{
+	char buf[16];
+
+	CU_ASSERT_TRUE_FATAL(open_it() >= 0);
+	CU_ASSERT_EQUAL(write(fd, "bye\n", 4), 4);
+	tty_close(fd, &o);
+	fd = -1;
+	CU_ASSERT_EQUAL(read(master, buf, sizeof(buf)), 4);
+	CU_ASSERT_EQUAL(memcmp(buf, "bye\n", 4), 0);
+	/* Stopped, and nobody reads: it must return, or the test hangs. */
+	o.flow = SERIAL_FLOW_XONXOFF;
+	CU_ASSERT_TRUE_FATAL(open_it() >= 0);
+	while (write(fd, "0123456789", 10) > 0)
+		;
+	CU_ASSERT_EQUAL(tcflow(fd, TCOOFF), 0);
+	alarm(20);
+	tty_close(fd, &o);
+	alarm(0);
+	fd = -1;
+}
+
 static void refused(int error, const char *words)
 {
 	CU_ASSERT_EQUAL(open_it(), error);
@@ -256,6 +342,10 @@ int main(void)
 			what_the_driver_does_not_take_is_told},
 		{"what came before is still read",
 			what_came_before_is_still_read},
+		{"close throws away what it would wait for",
+			close_throws_away_what_it_would_wait_for},
+		{"close does not wait and what is sent arrives",
+			close_does_not_wait_and_what_is_sent_arrives},
 		{"a device that is not there is waited for",
 			a_device_that_is_not_there_is_waited_for},
 		{"what is no tty is refused", what_is_no_tty_is_refused},
