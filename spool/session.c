@@ -6,7 +6,6 @@
  * Failure: on_down() puts the rows that are out back, arms the retry timer. */
 #include "spool/session.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,21 +16,18 @@
 
 #include "base/log.h"
 #include "base/now.h"
-#include "base/retry.h"
 #include "base/turn.h"
 #include "spool/db.h"
 #include "spool/recent.h"
+#include "spool/redial.h"
 #include "spool/replay.h"
 #include "spool/state.h"
 #include "spool/subs.h"
 
-#define REASON_BYTES 512
 #define CHECK_USEC USEC_PER_SEC
 /* How long a removal may wait for a transaction that has to be made anyway.
  * It costs nothing but a repetition after a kill, within the window. */
 #define LAZY_USEC (50 * USEC_PER_MSEC)
-/* A reason that stays the same is said again so often, not at each try. */
-#define REMIND_USEC (10 * 60 * USEC_PER_SEC)
 /* A connection that lasted so long was a good one: the next delay is short. */
 #define STEADY_USEC (5 * USEC_PER_SEC)
 /* Messages refused for good in a row, then it is not the messages. */
@@ -63,17 +59,12 @@ struct session {
 	bool is_draining;            /* stopping: only PUBACKs are waited for */
 	uint64_t closing_since_usec; /* DISCONNECT is queued; 0: it is not */
 	uint64_t quiet_since_usec;   /* since when no PUBACK came */
-	sd_event_source *retry_timer;
 	sd_event_source *check_timer;
 	sd_event_source *lazy_timer; /* armed while removals wait */
 	bool is_store_due;           /* they have waited long enough */
-	struct retry retry;
-	uint64_t next_try_usec;
+	struct redial *redial;
 
-	char reason[REASON_BYTES]; /* "" while up */
-	char said[REASON_BYTES];   /* the one logged last */
-	uint64_t said_usec;
-	char cut_reason[REASON_BYTES]; /* why we cut it ourselves */
+	char cut_reason[REDIAL_REASON_BYTES]; /* why we cut it ourselves */
 	struct log_limit refusals;
 	unsigned refused_in_row;
 	struct { /* a message of ours, sent after PUBACKs of ours */
@@ -171,7 +162,6 @@ static void on_up(void *userdata, const struct mqttio_up *up)
 {
 	struct session *s = userdata;
 
-	s->next_try_usec = 0;
 	s->up_since_usec = now_boot_usec();
 	s->quiet_since_usec = s->up_since_usec;
 	s->refused_in_row = 0;
@@ -187,8 +177,7 @@ static void on_up(void *userdata, const struct mqttio_up *up)
 	}
 	log_info("%s: connected%s", s->label,
 		up->session_present ? ", session resumed" : ", new session");
-	s->reason[0] = '\0';
-	s->said[0] = '\0';
+	redial_up(s->redial);
 	replay_limit(s->replay, up->send_maximum);
 	sd_event_source_set_time_relative(s->check_timer, CHECK_USEC);
 	sd_event_source_set_enabled(s->check_timer, SD_EVENT_ON);
@@ -271,41 +260,15 @@ static void on_suback(void *userdata, unsigned mid, int granted)
 	subs_on_suback(s->subs, mid, granted);
 }
 
-static void say_why_down(struct session *s, uint64_t delay_usec)
-{
-	uint64_t now = now_boot_usec();
-
-	if (!strcmp(s->said, s->reason) && now - s->said_usec < REMIND_USEC)
-		return;
-	strcpy(s->said, s->reason);
-	s->said_usec = now;
-	log_warning("%s: %s; next try in %.1f s", s->label, s->reason,
-		(double)delay_usec / 1e6);
-}
-
-static void try_later(struct session *s, bool is_taken_over)
-{
-	uint64_t delay = retry_next_usec(&s->retry);
-
-	/* Somebody has our client id: whoever comes back soon throws the other
-	 * one out, for ever. */
-	if (is_taken_over)
-		delay = (s->options.retry_max_usec + delay) / 2;
-	s->next_try_usec = now_boot_usec() + delay;
-	say_why_down(s, delay);
-	sd_event_source_set_time_relative(s->retry_timer, delay);
-	sd_event_source_set_enabled(s->retry_timer, SD_EVENT_ONESHOT);
-	s->ops->on_change(s->userdata);
-}
-
 static void on_down(void *userdata, const struct mqttio_loss *loss)
 {
 	struct session *s = userdata;
+	char why[REDIAL_REASON_BYTES];
 
 	s->is_open = false;
 	s->is_draining = false;
 	if (loss->was_up && now_boot_usec() - s->up_since_usec >= STEADY_USEC)
-		retry_reset(&s->retry);
+		redial_reset(s->redial);
 	sd_event_source_set_enabled(s->check_timer, SD_EVENT_OFF);
 	replay_restart(s->replay);
 	if (!s->is_wanted) {
@@ -314,13 +277,13 @@ static void on_down(void *userdata, const struct mqttio_loss *loss)
 		return;
 	}
 	if (s->cut_reason[0])
-		strcpy(s->reason, s->cut_reason);
+		strcpy(why, s->cut_reason);
 	else
-		s->ops->explain(
-			s->userdata, loss, s->reason, sizeof(s->reason));
+		s->ops->explain(s->userdata, loss, why, sizeof(why));
 	s->cut_reason[0] = '\0';
-	try_later(s,
+	redial_later(s->redial, why,
 		loss->cause == MQTTIO_DISCONNECT && loss->code == TAKEN_OVER);
+	s->ops->on_change(s->userdata);
 }
 
 static const struct mqttio_ops io_ops = {
@@ -361,16 +324,12 @@ static int on_check(sd_event_source *source, uint64_t usec, void *userdata)
 	return 0;
 }
 
-static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)
+static void on_due(void *userdata)
 {
 	struct session *s = userdata;
 
-	(void)source;
-	(void)usec;
-	s->next_try_usec = 0;
 	if (s->is_wanted && !s->is_open)
 		open_now(s);
-	return 0;
 }
 
 static int on_lazy(sd_event_source *source, uint64_t usec, void *userdata)
@@ -392,7 +351,7 @@ static void open_now(struct session *s)
 		.receive_maximum = s->options.receive_window,
 		.lockstep = s->options.lockstep,
 	};
-	char why[REASON_BYTES];
+	char why[REDIAL_REASON_BYTES];
 	int r = s->ops->prepare(s->userdata, &o, why, sizeof(why));
 
 	s->cut_reason[0] = '\0';
@@ -404,8 +363,8 @@ static void open_now(struct session *s)
 				"cannot start to connect: %s", strerror(-r));
 	}
 	if (r < 0) {
-		strcpy(s->reason, why);
-		try_later(s, false);
+		redial_later(s->redial, why, false);
+		s->ops->on_change(s->userdata);
 		return;
 	}
 	s->is_open = true;
@@ -415,13 +374,8 @@ static void open_now(struct session *s)
 
 static int add_timers(struct session *s)
 {
-	int r = sd_event_add_time_relative(s->event, &s->retry_timer,
-		CLOCK_BOOTTIME, 0, 50 * USEC_PER_MSEC, on_retry, s);
+	int r;
 
-	if (r < 0)
-		return r;
-	sd_event_source_set_description(s->retry_timer, "session-retry");
-	sd_event_source_set_enabled(s->retry_timer, SD_EVENT_OFF);
 	r = sd_event_add_time_relative(s->event, &s->check_timer,
 		CLOCK_BOOTTIME, CHECK_USEC, 250 * USEC_PER_MSEC, on_check, s);
 	if (r < 0)
@@ -476,10 +430,12 @@ int session_set_up(struct session *s, const struct session_options *o,
 		r = subs_new(s->state, o->label, &s->subs);
 	if (r == 0)
 		r = replay_new(s->db, s->state, o->dest, o->window, &s->replay);
+	if (r == 0)
+		r = redial_new(s->event, o->label, o->retry_min_usec,
+			o->retry_max_usec, on_due, s, &s->redial);
 	if (r < 0)
 		return r;
 	s->options = *o;
-	retry_init(&s->retry, o->retry_min_usec, o->retry_max_usec, 0);
 	return 0;
 }
 
@@ -488,12 +444,12 @@ struct session *session_free(struct session *s)
 	if (!s)
 		return NULL;
 	s->io = mqttio_free(s->io);
-	sd_event_source_disable_unref(s->retry_timer);
 	sd_event_source_disable_unref(s->check_timer);
 	sd_event_source_disable_unref(s->lazy_timer);
 	replay_free(s->replay);
 	recent_free(s->recent);
 	subs_free(s->subs);
+	redial_free(s->redial);
 	free(s->label);
 	free(s);
 	return NULL;
@@ -505,17 +461,14 @@ void session_start(struct session *s)
 	s->is_draining = false;
 	if (s->is_open)
 		return;
-	sd_event_source_set_enabled(s->retry_timer, SD_EVENT_OFF);
-	s->next_try_usec = 0;
+	redial_trying(s->redial);
 	open_now(s);
 }
 
 static void stay_away(struct session *s, const char *reason)
 {
 	s->is_wanted = false;
-	s->next_try_usec = 0;
-	sd_event_source_set_enabled(s->retry_timer, SD_EVENT_OFF);
-	snprintf(s->reason, sizeof(s->reason), "%s", reason);
+	redial_never(s->redial, reason);
 }
 
 void session_stop(struct session *s)
@@ -548,8 +501,7 @@ void session_cut(struct session *s, const char *reason)
 
 void session_reconnect(struct session *s)
 {
-	retry_init(&s->retry, s->options.retry_min_usec,
-		s->options.retry_max_usec, 0);
+	redial_reset(s->redial);
 	if (!s->is_wanted)
 		return;
 	if (!s->is_open) {
@@ -564,10 +516,7 @@ void session_reconnect(struct session *s)
 void session_set_limits(struct session *s, const struct session_options *o)
 {
 	s->options.ack_timeout_usec = o->ack_timeout_usec;
-	s->options.retry_min_usec = o->retry_min_usec;
-	s->options.retry_max_usec = o->retry_max_usec;
-	s->retry.min_usec = o->retry_min_usec;
-	s->retry.max_usec = o->retry_max_usec;
+	redial_set_limits(s->redial, o->retry_min_usec, o->retry_max_usec);
 	s->options.with_id = o->with_id;
 	s->options.window = o->window;
 }
@@ -589,12 +538,12 @@ bool session_is_trying(const struct session *s)
 
 const char *session_reason(const struct session *s)
 {
-	return s->reason;
+	return redial_reason(s->redial);
 }
 
 uint64_t session_next_try_usec(const struct session *s)
 {
-	return s->next_try_usec;
+	return redial_next_usec(s->redial);
 }
 
 uint64_t session_backlog(struct session *s)
