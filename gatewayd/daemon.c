@@ -603,8 +603,8 @@ int daemon_run(struct daemon *d)
 	uplink_start(d->uplink);
 	log_info("ready: %" PRIu64 " messages wait for the cloud",
 		session_backlog(uplink_session(d->uplink)));
-	sd_notify(0, "READY=1");
 	status_send(&d->status, d->uplink, d->state, d->is_held);
+	sd_notify(0, "READY=1");
 	r = sd_event_loop(d->event);
 	if (r < 0) {
 		log_fail(r, "the event loop failed");
