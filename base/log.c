@@ -24,11 +24,6 @@ void log_set_level(enum log_level level)
 	max_level = level;
 }
 
-enum log_level log_get_level(void)
-{
-	return max_level;
-}
-
 static const char *level_name(enum log_level level)
 {
 	switch (level) {

@@ -23,7 +23,6 @@ enum log_level {
 
 /* Levels above this are dropped; LOG_LEVEL_INFO at start. */
 void log_set_level(enum log_level level);
-enum log_level log_get_level(void);
 
 void log_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_warning(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -2,8 +2,6 @@
 #include "base/units.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 struct unit {
@@ -58,16 +56,6 @@ static int parse(const char *text, const struct unit *units, uint64_t *ret)
 	return -EINVAL;
 }
 
-static const char *print(
-	uint64_t n, const struct unit *units, char buf[UNITS_TEXT_BYTES])
-{
-	while (units[1].name && (n == 0 || n % units->factor))
-		units++;
-	snprintf(buf, UNITS_TEXT_BYTES, "%" PRIu64 "%s", n / units->factor,
-		units->name);
-	return buf;
-}
-
 int units_parse_bytes(const char *text, uint64_t *ret_bytes)
 {
 	return parse(text, sizes, ret_bytes);
@@ -76,14 +64,4 @@ int units_parse_bytes(const char *text, uint64_t *ret_bytes)
 int units_parse_usec(const char *text, uint64_t *ret_usec)
 {
 	return parse(text, durations, ret_usec);
-}
-
-const char *units_print_bytes(uint64_t bytes, char buf[UNITS_TEXT_BYTES])
-{
-	return print(bytes, sizes, buf);
-}
-
-const char *units_print_usec(uint64_t usec, char buf[UNITS_TEXT_BYTES])
-{
-	return print(usec, durations, buf);
 }

@@ -30,6 +30,7 @@
 #include "bridge/uplink.h"
 #include "gatewayd/conf.h"
 #include "gatewayd/intake.h"
+#include "gatewayd/linkopts.h"
 #include "gatewayd/ports.h"
 #include "gatewayd/route.h"
 #include "gatewayd/status.h"
@@ -297,6 +298,9 @@ static void log_lines(char *text)
 		log_error("%s", line);
 }
 
+enum { RELOAD_BROKEN = 1 }; /* the process ends */
+
+/* 0, RELOAD_BROKEN; or -errno, and nothing has changed. */
 static int reload(struct daemon *d)
 {
 	SCOPED(conf_freep) struct conf *conf = NULL;
@@ -321,10 +325,10 @@ static int reload(struct daemon *d)
 	turn_end(d->turn); /* with what the ports have written */
 	r = apply(d, conf);
 	if (r < 0) {
-		/* Half of it is in force. */
-		log_error("reload: out of memory: restarting");
+		log_error("reload: out of memory with half of it in force: "
+			  "restarting");
 		sd_event_exit(d->event, EXIT_FAILURE);
-		return r;
+		return RELOAD_BROKEN;
 	}
 	conf_free(d->conf);
 	d->conf = TAKE(conf);
@@ -347,7 +351,7 @@ static int on_reload_signal(
 		log_error("reload: the old configuration stays in force; "
 			  "correct %s and reload again",
 			d->config);
-	else
+	else if (r == 0)
 		log_info("reload: %s is in force", d->config);
 	sd_notify(0, "READY=1");
 	turn_due(d->turn, 0);
@@ -355,40 +359,6 @@ static int on_reload_signal(
 }
 
 /* ---- making ---- */
-
-static struct uplink_options uplink_options(const struct conf_uplink *c)
-{
-	return (struct uplink_options){
-		.host = c->host,
-		.port = c->port,
-		.ca = c->ca,
-		.certificate = c->certificate,
-		.key = c->key,
-		.client_id = c->client_id,
-		.version = !strcmp(c->mqtt_version, "5")    ? 5
-			: !strcmp(c->mqtt_version, "3.1.1") ? 4
-							    : 0,
-		.keepalive_sec = (unsigned)(c->keepalive_usec / USEC_PER_SEC),
-		.inflight = c->inflight,
-		.connect_timeout_usec = c->connect_timeout_usec,
-		.ack_timeout_usec = c->ack_timeout_usec,
-		.retry_min_usec = c->retry_min_usec,
-		.retry_max_usec = c->retry_max_usec,
-		.session_expiry_sec =
-			(uint32_t)(c->session_expiry_usec / USEC_PER_SEC),
-		.message_id = c->message_id,
-	};
-}
-
-static struct mqtt_options local_options(
-	const struct daemon *d, const struct conf *conf)
-{
-	return (struct mqtt_options){
-		.socket = conf->local.socket,
-		.client_id = conf->local.client_id[0] ? conf->local.client_id
-						      : d->client_id,
-	};
-}
 
 static int subscribe(struct daemon *d)
 {
@@ -410,8 +380,8 @@ static const struct ports_ops ports_ops = {.on_record = on_record};
 /* Bring conf into force in a daemon that runs. */
 static int apply(struct daemon *d, const struct conf *conf)
 {
-	struct uplink_options uo = uplink_options(&conf->uplink);
-	struct mqtt_options mo = local_options(d, conf);
+	struct uplink_options uo = linkopts_uplink(conf);
+	struct mqtt_options mo = linkopts_local(conf, d->client_id);
 	struct route *route;
 	int r = route_new(conf, &route);
 
@@ -475,8 +445,8 @@ static int make_links(struct daemon *d)
 		.on_message = on_local, .on_change = on_change};
 	static const struct uplink_ops uplink_ops = {
 		.on_message = on_cloud, .on_change = on_change};
-	struct uplink_options uo = uplink_options(&d->conf->uplink);
-	struct mqtt_options mo = local_options(d, d->conf);
+	struct uplink_options uo = linkopts_uplink(d->conf);
+	struct mqtt_options mo = linkopts_local(d->conf, d->client_id);
 	int r = mqtt_new(d->event, d->turn, d->db, d->state, &d->mqtt);
 
 	if (r == 0)

@@ -102,7 +102,8 @@ static bool take_room(struct intake *i, size_t bytes)
 	return true;
 }
 
-void intake_drop(
+/* For good: counted and logged. */
+static void drop(
 	struct intake *i, const char *from, const char *topic, const char *why)
 {
 	state_count(i->state, STATE_REFUSED, 1);
@@ -153,12 +154,12 @@ bool intake_up(struct intake *i, const char *from, const struct msg *msg)
 	i->turn.has_local = true;
 	r = route_up(i->route, msg->topic, i->topic, sizeof(i->topic));
 	if (r) {
-		intake_drop(i, from, msg->topic, outcome_text(r));
+		drop(i, from, msg->topic, outcome_text(r));
 		return true;
 	}
 	bytes = strlen(i->topic) + msg->payload_bytes;
 	if (is_too_large(i, bytes)) {
-		intake_drop(i, from, msg->topic,
+		drop(i, from, msg->topic,
 			"it is larger than half of spool.max_size");
 		return true;
 	}
@@ -178,7 +179,7 @@ void intake_record(struct intake *i, const struct msg *msg)
 {
 	i->n_records++;
 	if (!intake_up(i, "serial", msg))
-		intake_drop(i, "serial", msg->topic, "the spool is full");
+		drop(i, "serial", msg->topic, "the spool is full");
 }
 
 /* Whether one more message may wait for dest. */
@@ -226,14 +227,14 @@ bool intake_down(struct intake *i, const struct msg *msg)
 		return false;
 	r = route_down(i->route, msg->topic, &out.topic, device);
 	if (r) {
-		intake_drop(i, "cloud", msg->topic, outcome_text(r));
+		drop(i, "cloud", msg->topic, outcome_text(r));
 		return true;
 	}
 	dest = ports_has(i->ports, device) ? device : ""; /* the broker */
 	bytes = strlen(out.topic) + msg->payload_bytes;
 	why = down_trouble(i, dest, msg, bytes);
 	if (why) {
-		intake_drop(i, "cloud", msg->topic, why);
+		drop(i, "cloud", msg->topic, why);
 		return true;
 	}
 	/* The reserve is for these, but not to the last block. */

@@ -61,10 +61,6 @@ void intake_forget_ports(struct intake *i);
 void intake_rolled_back(struct intake *i);
 void intake_stored(struct intake *i);
 
-/* Drop a message that cannot come again: counted and logged, with why. */
-void intake_drop(
-	struct intake *i, const char *from, const char *topic, const char *why);
-
 /* Refuse all that comes from devices, or take it again. */
 void intake_hold(struct intake *i, bool is_held);
 

@@ -57,7 +57,7 @@ static void format_uplink(struct uplink *u, char *ret, size_t size)
 			uplink_endpoint(u));
 }
 
-void status_format(struct status *s, struct uplink *uplink,
+static void format_line(struct status *s, struct uplink *uplink,
 	const struct state *state, int full, char *ret, size_t size)
 {
 	uint64_t accepted = state_counter(state, STATE_UP_ACCEPTED);
@@ -87,7 +87,7 @@ void status_send(struct status *s, struct uplink *uplink,
 {
 	char line[sizeof(s->sent)];
 
-	status_format(s, uplink, state, full, line, sizeof(line));
+	format_line(s, uplink, state, full, line, sizeof(line));
 	if (!strcmp(line, s->sent))
 		return;
 	strcpy(s->sent, line);

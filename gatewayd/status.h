@@ -1,7 +1,6 @@
 #ifndef GATEWAYD_STATUS_H
 #define GATEWAYD_STATUS_H
 
-#include <stddef.h>
 #include <stdint.h>
 
 struct state;
@@ -16,11 +15,8 @@ struct status {
 	char sent[768]; /* the line that systemd has */
 };
 
-/* Write the line.  full: the intake is held since the spool is full. */
-void status_format(struct status *s, struct uplink *uplink,
-	const struct state *state, int full, char *ret, size_t size);
-
-/* Tell systemd, if the line has changed. */
+/* Tell systemd, if the line has changed.  full: the intake is held since the
+ * spool is full. */
 void status_send(struct status *s, struct uplink *uplink,
 	const struct state *state, int full);
 

@@ -63,7 +63,6 @@ struct session {
 	sd_event_source *lazy_timer; /* armed while removals wait */
 	bool is_store_due;           /* they have waited long enough */
 	struct redial *redial;
-
 	char cut_reason[REDIAL_REASON_BYTES]; /* why we cut it ourselves */
 	struct log_limit refusals;
 	unsigned refused_in_row;

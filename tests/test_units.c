@@ -113,62 +113,6 @@ static void more_than_fits_is_out_of_range(void)
 	expect_error(units_parse_usec, durations, -ERANGE);
 }
 
-static void print_takes_the_largest_unit_without_a_remainder(void)
-{
-	char buf[UNITS_TEXT_BYTES];
-
-	CU_ASSERT_STRING_EQUAL(units_print_bytes(0, buf), "0B");
-	CU_ASSERT_STRING_EQUAL(units_print_bytes(1023, buf), "1023B");
-	CU_ASSERT_STRING_EQUAL(units_print_bytes(1024, buf), "1K");
-	CU_ASSERT_STRING_EQUAL(
-		units_print_bytes(UINT64_C(1536) << 20, buf), "1536M");
-	CU_ASSERT_STRING_EQUAL(units_print_bytes(UINT64_C(1) << 40, buf), "1T");
-	CU_ASSERT_STRING_EQUAL(
-		units_print_bytes(UINT64_MAX, buf), "18446744073709551615B");
-	CU_ASSERT_STRING_EQUAL(units_print_usec(0, buf), "0us");
-	CU_ASSERT_STRING_EQUAL(units_print_usec(90000000, buf), "90s");
-	CU_ASSERT_STRING_EQUAL(units_print_usec(60000000, buf), "1m");
-	CU_ASSERT_STRING_EQUAL(units_print_usec(1500, buf), "1500us");
-	CU_ASSERT_STRING_EQUAL(units_print_usec(1500000, buf), "1500ms");
-	CU_ASSERT_STRING_EQUAL(
-		units_print_usec(UINT64_C(604800000000), buf), "1w");
-	CU_ASSERT_PTR_EQUAL(units_print_bytes(1, buf), buf);
-	CU_ASSERT_PTR_EQUAL(units_print_usec(1, buf), buf);
-}
-
-static uint64_t draw(unsigned *seed)
-{
-	uint64_t n = 0;
-	int i;
-
-	for (i = 0; i < 5; i++)
-		n = n << 15 | (uint64_t)(rand_r(seed) & 0x7fff);
-	return n >> rand_r(seed) % 64;
-}
-
-static void what_is_printed_parses_to_itself(void)
-{
-	static const uint64_t factors[] = {1, 1000, 1024, 1000000, 1048576,
-		60000000, UINT64_C(86400000000), UINT64_C(604800000000)};
-	unsigned seed = 3;
-	int i;
-
-	for (i = 0; i < 100000; i++) {
-		uint64_t n = draw(&seed) * factors[i % 8]; /* may wrap */
-		uint64_t bytes = NONE;
-		uint64_t usec = NONE;
-		char buf[UNITS_TEXT_BYTES];
-
-		CU_ASSERT_EQUAL_FATAL(
-			units_parse_bytes(units_print_bytes(n, buf), &bytes),
-			0);
-		CU_ASSERT_EQUAL_FATAL(bytes, n);
-		CU_ASSERT_EQUAL_FATAL(
-			units_parse_usec(units_print_usec(n, buf), &usec), 0);
-		CU_ASSERT_EQUAL_FATAL(usec, n);
-	}
-}
-
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -178,10 +122,6 @@ int main(void)
 			what_is_no_number_with_a_unit_is_refused},
 		{"more than fits is out of range",
 			more_than_fits_is_out_of_range},
-		{"print takes the largest unit without a remainder",
-			print_takes_the_largest_unit_without_a_remainder},
-		{"what is printed parses to itself",
-			what_is_printed_parses_to_itself},
 		CU_TEST_INFO_NULL,
 	};
 	CU_SuiteInfo suites[] = {
